@@ -1,0 +1,1 @@
+"""Datasets, metrics and protocols: how good an inspector is, honestly measured."""

@@ -1,0 +1,1 @@
+"""Frozen feature pyramids: backbones, the filter bank, and the local weight store."""

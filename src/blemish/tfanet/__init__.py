@@ -1,0 +1,1 @@
+"""TFA-Net: template-based feature aggregation (Luo, Yao, Yu)."""
