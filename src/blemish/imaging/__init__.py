@@ -1,0 +1,23 @@
+"""Reading, framing and drawing images; OpenCV and Pillow are imported at first use."""
+
+from blemish.imaging.drawing import encode_jpeg, encode_png, overlay
+from blemish.imaging.files import IMAGE_SUFFIXES, atomic_write, expand, list_images
+from blemish.imaging.reading import read_image
+from blemish.imaging.sequence import ImageSequence, Progress, digest, silent
+from blemish.imaging.view import View
+
+__all__ = [
+    "read_image",
+    "View",
+    "ImageSequence",
+    "digest",
+    "Progress",
+    "silent",
+    "IMAGE_SUFFIXES",
+    "list_images",
+    "expand",
+    "atomic_write",
+    "overlay",
+    "encode_png",
+    "encode_jpeg",
+]

@@ -1,0 +1,99 @@
+"""Many images as one lazy sequence: read and brought into the view one at a time, never all at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blemish.errors import ImageError, NoImagesError
+from blemish.imaging.files import expand
+from blemish.imaging.reading import read_image
+from blemish.imaging.view import View
+
+Progress = Callable[[str, int, int], None]  # (what is being done, done so far, in all)
+NAMED = 3  # unreadable files named in one message; the rest are counted
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """The progress that reports nothing."""
+
+
+class ImageSequence(Sequence[npt.NDArray[np.float32]]):
+    """Images [size, size, 3] of a view, read when indexed.
+
+    `source` is a folder, one path, paths, arrays, an array [N, H, W, 3], or anything with a
+    `train` of these (a dataset's category).
+    """
+
+    def __init__(self, source: Any, view: View, **reading: Any) -> None:
+        self.items = _items(source)
+        self.view = view
+        self.reading = reading
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.view.apply(read_image(self.items[index], **self.reading))
+
+    def name(self, index: int) -> str:
+        """What to call an image in messages and records: its path, or its position."""
+        item = self.items[index]
+        return os.fspath(item) if isinstance(item, str | os.PathLike) else f"array {index}"
+
+    def digests(self, progress: Progress = silent) -> list[str]:
+        """A fingerprint of each image as the detector sees it, [N] hexadecimal strings.
+
+        Reads everything once, so broken images are found, and all named, before any long work.
+        """
+        found: list[str] = []
+        broken: list[ImageError] = []
+        progress("checking images", 0, len(self))
+        for index in range(len(self)):
+            try:
+                found.append(digest(self[index]))
+            except ImageError as error:
+                broken.append(error)
+            progress("checking images", index + 1, len(self))
+        if len(broken) == 1:
+            raise broken[0]
+        if broken:
+            named = " ".join(str(error).rstrip(".") + "." for error in broken[:NAMED])
+            raise ImageError(
+                f"{len(broken)} of {len(self)} images cannot be read; remove or replace them. {named}"
+            )
+        return found
+
+
+def digest(image: npt.NDArray[np.float32]) -> str:
+    """The sha256 of an image's pixels, as hexadecimal digits."""
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def _items(source: Any) -> list[Any]:
+    if hasattr(source, "train"):
+        source = source.train
+    if isinstance(source, str | os.PathLike):
+        return list(expand([source]))
+    if isinstance(source, np.ndarray):
+        if source.ndim != 4:
+            raise NoImagesError(
+                f"An array of images is [N, H, W, 3]; this one has shape {list(source.shape)}."
+            )
+        return list(source)
+    if not isinstance(source, Iterable):
+        raise NoImagesError(
+            f"Good images are a folder, paths or arrays, not {type(source).__name__}."
+        )
+    items = list(source)
+    paths = [item for item in items if isinstance(item, str | os.PathLike)]
+    if paths and len(paths) == len(items):
+        return list(expand(paths))
+    if not items:
+        raise NoImagesError("There are no images to learn from: the list is empty.")
+    return items
