@@ -1,0 +1,90 @@
+"""One's own images: split into train and test on disk, or just good ones and kinds of defects.
+
+Either ROOT/train/good and ROOT/test/<kind>, or ROOT/good and ROOT/<kind>, of which a seeded
+shuffle then keeps one good image in five for the test. Masks are optional:
+ROOT/ground_truth/<kind>/<stem>[_mask].png, or the same below ROOT/masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from blemish.errors import DatasetError
+from blemish.evaluation.datasets._table import (
+    Category,
+    Sample,
+    choose,
+    defective_samples,
+    existing_root,
+    finished,
+    good_samples,
+    images_below,
+    subfolders,
+)
+
+NAME = "folder"
+GOOD_NAMES = frozenset({"good", "ok", "normal"})  # in any case
+MASK_NAMES = ("ground_truth", "masks")
+TEST_SHARE = 0.2
+
+
+def load(root: Path, categories: Sequence[str] | None, seed: int) -> list[Category]:
+    """The one category `folder`; `seed` draws the split where there is none on disk."""
+    choose(categories, [NAME], existing_root(root))
+    on_disk = (root / "train").is_dir() or (root / "test").is_dir()
+    category = _split_on_disk(root) if on_disk else _split_by_seed(root, seed)
+    return [finished(category, root / "test" if on_disk else root)]
+
+
+def _split_on_disk(root: Path) -> Category:
+    train = _good_below(root / "train")
+    if not train:
+        raise DatasetError(
+            f"there are no images in {root / 'train' / 'good'}; "
+            "put the good images for training there"
+        )
+    test = good_samples(_good_below(root / "test")) + _defective_below(root / "test", root)
+    return Category(NAME, train, tuple(test))
+
+
+def _split_by_seed(root: Path, seed: int) -> Category:
+    good = _good_below(root)
+    if len(good) < 2:
+        raise DatasetError(
+            f"{root} has {len(good)} images in a folder named good, ok or normal; at least two "
+            "are needed, one to learn from and one to test on"
+        )
+    n_test = max(1, round(TEST_SHARE * len(good)))
+    drawn = set(np.random.default_rng(seed).permutation(len(good))[:n_test].tolist())
+    train = tuple(image for i, image in enumerate(good) if i not in drawn)
+    kept = [image for i, image in enumerate(good) if i in drawn]
+    note = (
+        f"no split on disk: {len(train)} of {len(good)} good images are for training and "
+        f"{n_test} for testing, drawn with seed {seed}"
+    )
+    test = good_samples(kept) + _defective_below(root, root)
+    return Category(NAME, train, tuple(test), (note,))
+
+
+def _good_below(folder: Path) -> tuple[Path, ...]:
+    kinds = [kind for kind in subfolders(folder) if kind.name.casefold() in GOOD_NAMES]
+    return tuple(image for kind in kinds for image in images_below(kind))
+
+
+def _defective_below(folder: Path, root: Path) -> list[Sample]:
+    skipped = GOOD_NAMES.union(MASK_NAMES)
+    return [
+        sample
+        for kind in subfolders(folder)
+        if kind.name.casefold() not in skipped
+        for sample in defective_samples(kind, _mask_folder(root, kind.name))
+    ]
+
+
+def _mask_folder(root: Path, kind: str) -> Path:
+    """The first mask folder that has this kind, else where it would be."""
+    folders = [root / name / kind for name in MASK_NAMES]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
