@@ -1,0 +1,1 @@
+"""A made-up product, seeded and drawn, and the page that shows how its inspection went."""
