@@ -1,0 +1,62 @@
+"""Options that several verbs share, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from blemish.inspector import Inspector
+
+Method = Annotated[str, typer.Option("--method", help="hetmm (no training).")]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        help="filterbank (needs no weights), a timm name, NETWORK@FILE.safetensors or FILE.onnx.",
+    ),
+]
+Sheets = Annotated[
+    int | None,
+    typer.Option("--sheets", min=0, help="Template images kept; 0 keeps all. [default: 60]"),
+]
+Size = Annotated[int, typer.Option("--size", help="Side of the square view, in pixels.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any other option of the method; repeatable."),
+]
+BitDepth = Annotated[
+    int | None,
+    typer.Option("--bit-depth", help="Bits that 16-bit images really have, e.g. 12. [default: 16]"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
+
+
+def build_inspector(
+    *,
+    method: str,
+    backbone: str | None,
+    sheets: int | None,
+    size: int,
+    device: str,
+    seed: int,
+    settings: list[str] | None,
+    bit_depth: int | None,
+) -> Inspector:
+    """The unfitted inspector that these options describe."""
+    from blemish.detector import parse_settings
+    from blemish.errors import ParameterError
+    from blemish.inspector import DETECTORS, Inspector
+
+    if method not in DETECTORS:
+        raise ParameterError(f"--method {method}: it must be one of {', '.join(DETECTORS)}")
+    detector = DETECTORS[method]
+    values = parse_settings(detector, settings or [])
+    if backbone is not None:
+        values["backbone"] = backbone
+    if sheets is not None:
+        values["sheets"] = sheets or None
+    return Inspector(detector(**values), size=size, device=device, seed=seed, bit_depth=bit_depth)

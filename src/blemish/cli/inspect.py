@@ -1,0 +1,122 @@
+"""`blemish inspect`: verdicts for images and folders, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from blemish.cli import _options as options
+from blemish.cli._output import check_output, say, write_text
+from blemish.cli._progress import progress_bar
+from blemish.errors import BlemishError, ImageError, ParameterError
+
+if TYPE_CHECKING:
+    from blemish.inspector import Inspector
+
+STYLES = {"pass": "green", "review": "yellow", "fail": "red", "error": "magenta"}
+
+
+def inspect(
+    bundle: Annotated[Path, typer.Argument(metavar="PART.blemish")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE_OR_DIR...", help="Images, and folders with their subfolders."
+        ),
+    ],
+    json_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE|-", help="One JSON object a line (stdout when piped)."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write an overlay beside each result."),
+    ] = None,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
+) -> None:
+    """Inspect images. Exit status: 0 all pass, 1 some review or fail, 2 some error."""
+    from blemish.imaging import expand
+    from blemish.inspector import Inspector
+
+    check_output(json_file, "--json")
+    if out is not None and out.exists() and not out.is_dir():
+        raise ParameterError(f"--out {out}: this is a file; give a folder")
+    images = [(path, source) for source in sources for path in expand(source, recursive=True)]
+    inspector = Inspector.load(bundle, device=device)
+    # People at a terminal get a line a part; pipes and --json get JSON.
+    as_json = str(json_file) == "-" or (json_file is None and not sys.stdout.isatty())
+    lines: list[str] = []
+    verdicts: Counter[str] = Counter()
+    with progress_bar(quiet=quiet or as_json or json_file is None) as progress:
+        progress("inspecting", 0, len(images))
+        for done, (path, source) in enumerate(images, start=1):
+            result = _inspect(inspector, path, source, out)
+            verdicts[result["verdict"]] += 1
+            line = json.dumps(result)
+            if as_json:
+                typer.echo(line)
+            elif json_file is None:
+                _show(result)
+            if json_file is not None and not as_json:
+                lines.append(line + "\n")
+            progress("inspecting", done, len(images))
+    if not as_json:
+        write_text(json_file, "".join(lines))
+        counts = ", ".join(f"{verdicts[name]} {name}" for name in STYLES if verdicts[name])
+        say(f"{len(images)} images: {counts}", quiet=quiet)
+    raise typer.Exit(2 if verdicts["error"] else 1 if verdicts["review"] + verdicts["fail"] else 0)
+
+
+def _inspect(inspector: Inspector, path: Path, source: Path, out: Path | None) -> dict[str, Any]:
+    from blemish.verdict import error_to_dict
+
+    try:
+        result = inspector.inspect(path)
+        if out is not None:
+            _write_overlay(inspector, path, out / overlay_name(path, source), result)
+    except ImageError as error:
+        return error_to_dict(str(path), error)
+    return result.to_dict()
+
+
+def overlay_name(path: Path, source: Path) -> Path:
+    """The overlay's name under --out: the image's own below its folder, ending in .png."""
+    relative = path.relative_to(source) if path != source else Path(path.name)
+    return relative.with_name(relative.name + ".png")
+
+
+def _write_overlay(inspector: Inspector, path: Path, target: Path, result: Any) -> None:
+    from blemish.imaging import atomic_write, encode_png, overlay, read_image
+
+    picture = overlay(
+        read_image(path, bit_depth=inspector.bit_depth),
+        result.anomaly_map,
+        threshold=None if inspector.calibration is None else inspector.calibration.region_threshold,
+        regions=result.regions,
+        scale=max(result.score, 1e-6) if inspector.calibration is None else None,
+    )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(target, encode_png(picture))
+    except OSError as error:
+        raise BlemishError(f"{target} could not be written ({error.strerror or error})") from error
+
+
+def _show(result: dict[str, Any]) -> None:
+    verdict = result["verdict"]
+    label = typer.style(f"{verdict:<6}", fg=STYLES[verdict], bold=True)
+    if verdict == "error":
+        typer.echo(f"{label} {result['error']['message']}")
+        return
+    p_value = "" if result["p_value"] is None else f"  p {result['p_value']:.3f}"
+    regions = len(result["regions"])
+    where = f"  {regions} region{'s' if regions > 1 else ''}" if regions else ""
+    typer.echo(f"{label} {result['image']}  score {result['score']:.4g}{p_value}{where}")

@@ -1,0 +1,150 @@
+"""What a detector is: the one interface behind `Inspector`, the command line and the bundle.
+
+Habits of scikit-learn: the constructor stores keyword hyper-parameters unchanged and does no work,
+`fit` returns self, learned attributes end in `_`, and a higher score always means worse.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from blemish.errors import NoImagesError, ParameterError
+from blemish.features import Backbone
+from blemish.imaging import Progress, silent
+
+Images = Sequence[npt.NDArray[np.float32]]  # each [H, W, 3], RGB in [0, 1], all of one size
+Parts = dict[str, dict[str, npt.NDArray[np.generic]]]  # a bundle's part to its named tensors
+
+
+class Detector(ABC):
+    """Learns from good images [H, W, 3] and gives anomaly maps and scores; higher = worse."""
+
+    method: ClassVar[str]  # the name on the command line and in the manifest
+    leaves_one_out: ClassVar[bool]  # whether a template can be scored as if it were not one
+
+    levels: Sequence[int]
+    taps: str
+
+    backbone_: Backbone
+    templates_: list[int]  # positions in the training images of those kept as templates
+
+    @abstractmethod
+    def fit(
+        self,
+        images: Images,
+        *,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        progress: Progress = silent,
+    ) -> Self:
+        """Learn what good looks like; returns self."""
+
+    @abstractmethod
+    def anomaly_maps(self, images: Tensor) -> Tensor:
+        """Maps [B, H, W] of images [B, 3, H, W] (RGB in [0, 1]), in raw score units."""
+
+    @abstractmethod
+    def scores(self, maps: Tensor) -> Tensor:
+        """One raw score [B] a map [B, H, W]."""
+
+    @abstractmethod
+    def calibration_maps(
+        self,
+        images: Images,
+        positions: Sequence[int],
+        own: Sequence[int],
+        *,
+        progress: Progress = silent,
+    ) -> Iterator[Tensor]:
+        """Maps [B, H, W] of the good images at `positions`, each as if it was not learned from.
+
+        `own` tells which template an image is (-1: none), so that it can be left out.
+        """
+
+    def calibration_parts(self, images: int) -> int:
+        """How many of `images` good images are left to calibrate on after `fit` has seen them."""
+        return images
+
+    @abstractmethod
+    def state(self) -> Parts:
+        """Everything learned, as named tensors for the bundle."""
+
+    @abstractmethod
+    def restore(self, parts: Mapping[str, Any], backbone: Backbone, templates: list[int]) -> Self:
+        """Take back what `state` gave; returns self."""
+
+    def parameters(self) -> dict[str, Any]:
+        """The constructor's hyper-parameters, as stored."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self.parameters().items())
+        return f"{type(self).__name__}({values})"
+
+
+def to_batch(images: Sequence[npt.NDArray[np.float32]], device: torch.device | str) -> Tensor:
+    """Images [H, W, 3] as one tensor [B, 3, H, W] on `device`."""
+    batch = torch.from_numpy(np.stack(images)).to(device)
+    return batch.permute(0, 3, 1, 2)  # channels-last in memory, as the backbones want it
+
+
+def batches(
+    images: Images,
+    positions: Sequence[int],
+    *,
+    size: int,
+    device: torch.device | str,
+    stage: str,
+    progress: Progress = silent,
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Read the images at `positions` in batches of `size`; memory is bounded by one batch."""
+    progress(stage, 0, len(positions))
+    for start in range(0, len(positions), size):
+        part = list(positions[start : start + size])
+        yield part, to_batch([images[index] for index in part], device)
+        progress(stage, start + len(part), len(positions))
+
+
+def check_enough(images: int, least: int, why: str) -> None:
+    """Raise unless there are `least` images to learn from."""
+    if images < least:
+        raise NoImagesError(f"{images} good images are too few: {why} needs at least {least}")
+
+
+def parse_settings(detector: type[Detector], settings: Sequence[str]) -> dict[str, Any]:
+    """`key=value` strings as keyword arguments of a detector, for `--set`.
+
+    Values are JSON (`0.5`, `null`, `"pre"`), a bare word, or a comma-separated list (`13,9,7`).
+    """
+    known = list(inspect.signature(detector).parameters)
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals:
+            raise ParameterError(f"--set {setting}: write it as key=value")
+        if key not in known:
+            raise ParameterError(
+                f"--set {setting}: {detector.__name__} has no '{key}'; it has {', '.join(known)}"
+            )
+        parsed[key] = _parse_value(text.strip())
+    return parsed
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    if "," in text:
+        return tuple(_parse_value(part.strip()) for part in text.split(",") if part.strip())
+    return {"none": None, "true": True, "false": False}.get(text.lower(), text)
