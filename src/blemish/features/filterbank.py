@@ -1,9 +1,10 @@
 """The filter bank: a backbone that needs no weights, only the good images.
 
-At strides 4, 8 and 16 (a pyramid by 2x averaging): energies of quadrature Gabor pairs at several
-wavelengths and orientations on luminance and two opponent colours, averaged over 4x4 and
-compressed by log(1 + 50 e); the three local means beside them; centred and PCA-whitened per level
-on the good images. The recipe is DESIGN.md's; docs/filterbank.md keeps the table of what was tried.
+An image pyramid by 2x averaging; on each octave the energies of quadrature Gabor pairs (8
+orientations, one wavelength) of luminance and two opponent colours. A level joins the energies of
+its own octave and the next two, averaged to its stride and compressed by log(1 + 50 e), and the
+three local means; then it is centred and PCA-whitened on the good images. docs/filterbank.md keeps
+the table of what was tried.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ from torch import Tensor
 from blemish.errors import NotFittedError, ParameterError
 from blemish.features.backbone import Backbone
 
-WAVELENGTHS = (4.0, 8.0)  # px
+WAVELENGTH = 4.0  # px of its octave: small kernels on each octave serve all wavelengths
 ORIENTATIONS = 8
-POOL = 4  # px: energies are averaged over POOL x POOL, which gives level 1 its stride of 4
+OCTAVES = 3  # wavelengths a level sees: 4, 8 and 16 px of its own octave
+POOL = 4  # px: averaging over POOL x POOL gives level 1 its stride of 4
 COMPRESSION = 50.0  # log(1 + COMPRESSION * energy): weak texture counts, strong edges saturate
 EIGENVALUE_FLOOR = 1e-3  # of the largest: directions of mere noise are not blown up
-CHANNELS = 3 * (len(WAVELENGTHS) * ORIENTATIONS + 1)
+SMALLEST_EIGENVALUE = 1e-8  # good images without any texture have no largest one to speak of
+CHANNELS = 3 * (OCTAVES * ORIENTATIONS + 1)
 
 
 class FilterBank(Backbone):
-    """Levels 1, 2, 3 at strides 4, 8, 16; each [B, 51, H_l, W_l], whitened on the good images."""
+    """Levels 1, 2, 3 at strides 4, 8, 16; each [B, 75, H_l, W_l], whitened on the good images."""
 
     kernels: Tensor
 
@@ -65,7 +68,8 @@ class FilterBank(Backbone):
             centre = total[level] / count[level]
             covariance = outer[level] / count[level] - torch.outer(centre, centre)
             values, vectors = torch.linalg.eigh(covariance)
-            values = values.clamp_min(EIGENVALUE_FLOOR * float(values[-1]))
+            floor = max(EIGENVALUE_FLOOR * float(values[-1]), SMALLEST_EIGENVALUE)
+            values = values.clamp_min(floor)
             self.get_buffer(f"centre{level}").copy_(centre)
             self.get_buffer(f"whiten{level}").copy_((vectors / values.sqrt()).T)
         self.get_buffer("fitted").fill_(True)
@@ -90,26 +94,41 @@ class FilterBank(Backbone):
         ]
 
     def energies(self, images: Tensor) -> list[Tensor]:
-        """Gabor energies (compressed) and local means before whitening: [B, 51, H_l, W_l]."""
-        planes = opponent_planes(images.float())
+        """Gabor energies (compressed) and local means before whitening: [B, 75, H_l, W_l]."""
+        stride = POOL << (max(self.levels) - 1)
+        if min(images.shape[-2:]) < stride:
+            raise ParameterError(
+                f"the filter bank's level {max(self.levels)} cannot see an image of "
+                f"{images.shape[-2]}x{images.shape[-1]} pixels; use a size of at least {stride}"
+            )
+        planes = [opponent_planes(images.float())]
+        for _ in range(max(self.levels) + OCTAVES - 2):
+            planes.append(F.avg_pool2d(planes[-1], 2))
+        first = min(self.levels) - 1
+        octaves = {i: self._gabor_energy(planes[i]) for i in range(first, len(planes))}
         maps = []
-        for level in range(1, max(self.levels) + 1):
-            if level > 1:
-                planes = F.avg_pool2d(planes, 2)
-            if level in self.levels:
-                maps.append(self._energy_map(planes))
+        for level in self.levels:
+            means = F.avg_pool2d(planes[level - 1], POOL)
+            # An octave further has half the resolution, so half the pooling gives the same grid.
+            pooled = [
+                F.avg_pool2d(octaves[level - 1 + step], POOL >> step) for step in range(OCTAVES)
+            ]
+            joined = [*(torch.log1p(COMPRESSION * energy) for energy in pooled), means]
+            # Sizes that 2 does not divide round down once more an octave.
+            height = min(each.shape[-2] for each in joined)
+            width = min(each.shape[-1] for each in joined)
+            maps.append(torch.cat([each[..., :height, :width] for each in joined], dim=1))
         return maps
 
-    def _energy_map(self, planes: Tensor) -> Tensor:
+    def _gabor_energy(self, planes: Tensor) -> Tensor:
+        """sqrt(even^2 + odd^2) of each plane and orientation: [B, 24, H, W]."""
         batch, colours, height, width = planes.shape
         radius = self.kernels.shape[-1] // 2
         # Reflection keeps a flat border flat; small pyramids cannot reflect further than they are.
         mode = "reflect" if min(height, width) > radius else "replicate"
         padded = F.pad(planes.reshape(batch * colours, 1, height, width), (radius,) * 4, mode=mode)
-        even, odd = F.conv2d(padded, self.kernels).chunk(2, dim=1)  # (B*3, filters, H, W) each
-        energy = F.avg_pool2d(torch.sqrt(even.square() + odd.square()), POOL)
-        energy = torch.log1p(COMPRESSION * energy).reshape(batch, -1, *energy.shape[-2:])
-        return torch.cat([energy, F.avg_pool2d(planes, POOL)], dim=1)
+        even, odd = F.conv2d(padded, self.kernels).chunk(2, dim=1)  # (B*3, 8, H, W) each
+        return torch.sqrt(even.square() + odd.square()).reshape(batch, -1, height, width)
 
 
 def opponent_planes(images: Tensor) -> Tensor:
@@ -120,18 +139,18 @@ def opponent_planes(images: Tensor) -> Tensor:
 
 
 def gabor_kernels() -> Tensor:
-    """Even then odd Gabor kernels, [2 * filters, 1, k, k]; sigma is half the wavelength."""
-    radius = math.ceil(3 * max(WAVELENGTHS) / 2)
+    """Even then odd Gabor kernels, [2 * 8, 1, k, k]; sigma is half the wavelength."""
+    sigma = WAVELENGTH / 2
+    radius = math.ceil(3 * sigma)
     axis = torch.arange(-radius, radius + 1, dtype=torch.float64)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
+    envelope = torch.exp(-(x**2 + y**2) / (2 * sigma**2))
+    envelope /= envelope.sum()
     even, odd = [], []
-    for wavelength in WAVELENGTHS:
-        envelope = torch.exp(-(x**2 + y**2) / (2 * (wavelength / 2) ** 2))
-        envelope /= envelope.sum()
-        for step in range(ORIENTATIONS):
-            angle = math.pi * step / ORIENTATIONS
-            phase = 2 * math.pi / wavelength * (x * math.cos(angle) + y * math.sin(angle))
-            cosine = envelope * phase.cos()
-            even.append(cosine - envelope * cosine.sum())  # no answer to a flat surface
-            odd.append(envelope * phase.sin())
+    for step in range(ORIENTATIONS):
+        angle = math.pi * step / ORIENTATIONS
+        phase = 2 * math.pi / WAVELENGTH * (x * math.cos(angle) + y * math.sin(angle))
+        cosine = envelope * phase.cos()
+        even.append(cosine - envelope * cosine.sum())  # no answer to a flat surface
+        odd.append(envelope * phase.sin())
     return torch.stack(even + odd).unsqueeze(1).float()

@@ -1,0 +1,39 @@
+# Two commands do everything from a fresh clone: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+OUT    ?= demo
+
+.PHONY: demo test check unit extras docs clean
+
+# The main job on made-up parts, or on one's own: make demo GOOD=dir TEST=dir
+demo: $(VENV)/learn
+	$(BIN)/blemish demo --out "$(OUT)" $(if $(GOOD),--good "$(GOOD)") $(if $(TEST),--test "$(TEST)")
+
+# Everything CI checks on one Python: style, types, layers, tests.
+test: check unit
+
+check: $(VENV)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(VENV)/dev
+	$(BIN)/pytest
+
+# Each extra alone in a fresh environment; the line floor must import with no PyTorch at all.
+extras:
+	PYTHON=$(PYTHON) sh .ci/extras
+
+clean:
+	rm -rf $(VENV) .venv-extra-* demo
+
+$(VENV)/learn: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[learn]'
+	touch $@
+
+$(VENV)/dev: $(VENV)/learn
+	$(BIN)/pip install --quiet --editable '.[learn,dev]'
+	touch $@
