@@ -16,17 +16,27 @@ if TYPE_CHECKING:
     from blemish.hetmm import HETMM
     from blemish.imaging import read_image
     from blemish.inspector import Inspector
+    from blemish.tfanet import TFANet
     from blemish.verdict import Inspection
 
 _HOME = {
     "Inspector": "blemish.inspector",
     "HETMM": "blemish.hetmm",
+    "TFANet": "blemish.tfanet",
     "Inspection": "blemish.verdict",
     "BlemishError": "blemish.errors",
     "read_image": "blemish.imaging",
 }
 
-__all__ = ["Inspector", "HETMM", "Inspection", "BlemishError", "read_image", "__version__"]
+__all__ = [
+    "Inspector",
+    "HETMM",
+    "TFANet",
+    "Inspection",
+    "BlemishError",
+    "read_image",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

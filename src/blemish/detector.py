@@ -10,11 +10,12 @@ import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from blemish.errors import NoImagesError, ParameterError
@@ -82,6 +83,20 @@ class Detector(ABC):
     def restore(self, parts: Mapping[str, Any], backbone: Backbone, templates: list[int]) -> Self:
         """Take back what `state` gave; returns self."""
 
+    def explain(self, images: Tensor) -> dict[str, npt.NDArray[np.uint8]]:
+        """Pictures [H, W, 3] by name of what leads to the map of one image [1, 3, H, W]."""
+        from blemish.imaging import overlay
+
+        image = np.ascontiguousarray(images[0].movedim(0, -1).cpu().numpy())
+        found = self.anomaly_maps(images)[0].cpu().numpy()
+        scale = max(float(found.max()), 1e-6)
+        return {"anomaly": overlay(image, found, threshold=None, scale=scale)}
+
+    @classmethod
+    def setting_names(cls) -> list[str]:
+        """What `--set` may name: the constructor's arguments."""
+        return list(inspect.signature(cls).parameters)
+
     def parameters(self) -> dict[str, Any]:
         """The constructor's hyper-parameters, as stored."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
@@ -125,7 +140,7 @@ def parse_settings(detector: type[Detector], settings: Sequence[str]) -> dict[st
 
     Values are JSON (`0.5`, `null`, `"pre"`), a bare word, or a comma-separated list (`13,9,7`).
     """
-    known = list(inspect.signature(detector).parameters)
+    known = detector.setting_names()
     parsed: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -136,8 +151,20 @@ def parse_settings(detector: type[Detector], settings: Sequence[str]) -> dict[st
             raise ParameterError(
                 f"--set {setting}: {detector.__name__} has no '{key}'; it has {', '.join(known)}"
             )
-        parsed[key] = _parse_value(text.strip())
+        parsed[key] = _checked(detector, key, _parse_value(text.strip()), setting)
     return parsed
+
+
+def _checked(detector: type[Detector], key: str, value: Any, setting: str) -> Any:
+    """The value, if the constructor's annotation allows it; options without one pass."""
+    kind = get_type_hints(detector.__init__).get(key)
+    if kind is None:
+        return value
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise ParameterError(f"--set {setting}: {error.errors()[0]['msg'].lower()}") from error
+    return value
 
 
 def _parse_value(text: str) -> Any:

@@ -29,6 +29,7 @@ from blemish.errors import BundleError, CalibrationError, NotFittedError, Parame
 from blemish.features import restore_backbone
 from blemish.hetmm import HETMM
 from blemish.imaging import ImageSequence, Progress, View, read_image, silent
+from blemish.tfanet import TFANet
 from blemish.verdict import (
     Calibration,
     Inspection,
@@ -37,7 +38,7 @@ from blemish.verdict import (
     judge,
 )
 
-DETECTORS: dict[str, type[Detector]] = {HETMM.method: HETMM}
+DETECTORS: dict[str, type[Detector]] = {HETMM.method: HETMM, TFANet.method: TFANet}
 
 
 class Inspector:
@@ -199,8 +200,14 @@ class Inspector:
                 f"{folder} was made with the method '{manifest.method}', which this Blemish does "
                 f"not have (it has {', '.join(DETECTORS)}); upgrade with: pip install -U blemish"
             )
-        parts = {part: read_part(folder, manifest, part) for part in manifest.files}
-        detector = DETECTORS[manifest.method](**manifest.parameters)
+        parts = {part: read_part(folder, manifest, part) for part in {"backbone", *manifest.files}}
+        try:
+            detector = DETECTORS[manifest.method](**manifest.parameters)
+        except TypeError as error:
+            raise BundleError(
+                f"{folder} has an option that this Blemish does not know ({error}); "
+                "upgrade with: pip install -U blemish"
+            ) from error
         backbone = restore_backbone(
             manifest.backbone.name,
             {name: torch.from_numpy(np.array(v)) for name, v in parts["backbone"].items()},

@@ -26,6 +26,7 @@ def enlarge(maps: Tensor, size: tuple[int, int], sigma: float = 0.0) -> Tensor:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # what is kept must also serve training
 def _axis_matrix(length: int, out: int, sigma: float) -> Tensor:
     """Interpolation, then filter, along one axis: [out, length], float64."""
     basis = torch.eye(length, dtype=torch.float64)[None]  # each row: one input pixel alone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -39,8 +40,8 @@ class BackboneRecord(_Record):
 class CalibrationRecord(_Record):
     """The good parts' scores (and their maps' maxima), the promise, and the thresholds it gives."""
 
-    scores: list[float]
-    peaks: list[float]
+    scores: tuple[float, ...]
+    peaks: tuple[float, ...]
     method: str
     false_alarm_rate: float = Field(gt=0, lt=1)
     threshold: float
@@ -111,6 +112,15 @@ class Manifest(_Record):
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
             raise BundleError(f"{where} is not valid: {field}: {first['msg']}") from error
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether `path` is a Blemish manifest, perhaps changed: its folder may be written over."""
+    try:
+        body = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(body, dict) and {"format", "method", "files"} <= body.keys()
 
 
 def _digest(body: dict[str, Any]) -> str:

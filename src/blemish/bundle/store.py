@@ -19,7 +19,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from blemish.bundle.manifest import NAME, FileRecord, Manifest
+from blemish.bundle.manifest import NAME, FileRecord, Manifest, is_manifest
 from blemish.errors import BundleError
 from blemish.imaging import atomic_write
 
@@ -95,7 +95,7 @@ def check_target(target: Path) -> None:
     """Raise unless a bundle may be written at `target`; call it before long work."""
     if target.is_file():
         raise BundleError(f"{target} is a file; a bundle is a folder, so give another name")
-    if target.is_dir() and any(target.iterdir()) and not (target / NAME).is_file():
+    if target.is_dir() and any(target.iterdir()) and not is_manifest(target / NAME):
         raise BundleError(
             f"{target} is a folder with other things in it; give a new name for the bundle"
         )
@@ -106,7 +106,7 @@ def check_target(target: Path) -> None:
 @contextmanager
 def _staging(target: Path) -> Iterator[Path]:
     """A folder to write into: the bundle's own if it exists, else a hidden one, renamed last."""
-    if target.is_dir() and (target / NAME).is_file():
+    if is_manifest(target / NAME):
         yield target
         return
     stage = Path(tempfile.mkdtemp(dir=target.absolute().parent, prefix=f".{target.name}-"))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from blemish._version import __version__
-from blemish.cli import calibrate, demo, doctor, evaluate, fit, inspect, weights
+from blemish.cli import bench, calibrate, demo, doctor, evaluate, explain, fit, inspect, weights
 from blemish.errors import BlemishError
+
+# Newer typer ships its own copy of click: this is the base of usage errors in either.
+UsageError = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="blemish",
@@ -27,7 +29,9 @@ app.command("fit")(fit.fit)
 app.command("inspect")(inspect.inspect)
 app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate.evaluate)
+app.command("explain")(explain.explain)
 app.add_typer(weights.app, name="weights")
+app.add_typer(bench.app, name="bench")
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 
@@ -63,14 +67,15 @@ def main() -> None:
             err=True,
         )
         status = 2
-    except click.ClickException as error:
+    except UsageError as error:
         error.show()
         status = 2
-    except (KeyboardInterrupt, click.Abort):
-        typer.echo("blemish: stopped; nothing half-written was left behind", err=True)
+    except (KeyboardInterrupt, typer.Abort):
         status = 130
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); say nothing more, not even at exit.
         sys.stdout = None
         status = 141
+    if status == 130:  # which newer typer returns for Ctrl-C instead of raising
+        typer.echo("blemish: stopped; nothing half-written was left behind", err=True)
     sys.exit(status)

@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from blemish.inspector import Inspector
 
-Method = Annotated[str, typer.Option("--method", help="hetmm (no training).")]
+Method = Annotated[str, typer.Option("--method", help="hetmm (no training) or tfanet (trained).")]
 Backbone = Annotated[
     str | None,
     typer.Option(
@@ -58,5 +58,7 @@ def build_inspector(
     if backbone is not None:
         values["backbone"] = backbone
     if sheets is not None:
+        if "sheets" not in detector.setting_names():
+            raise ParameterError(f"--sheets: {method} keeps no sheets; leave the option out")
         values["sheets"] = sheets or None
     return Inspector(detector(**values), size=size, device=device, seed=seed, bit_depth=bit_depth)

@@ -44,12 +44,14 @@ def progress_bar(*, quiet: bool = False) -> Iterator[Progress]:
     tasks: dict[str, int] = {}
 
     def report(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=total)
+        # What follows a comma changes as the work goes on ("training, loss 0.1"): one bar for all.
+        name = stage.partition(",")[0]
+        if name not in tasks:
+            tasks[name] = bars.add_task(stage, total=total)
         # A stage that starts again (the next category) starts its bar again.
         if done == 0:
-            bars.reset(tasks[stage], total=total)  # type: ignore[arg-type]
-        bars.update(tasks[stage], completed=done, total=total)  # type: ignore[arg-type]
+            bars.reset(tasks[name], total=total)  # type: ignore[arg-type]
+        bars.update(tasks[name], completed=done, total=total, description=stage)  # type: ignore[arg-type]
 
     with bars:
         yield report

@@ -49,7 +49,12 @@ def demo(
         raise ParameterError(
             "--good and --test go together: good images to learn, others to inspect"
         )
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ParameterError(
+            f"--out {out}: no folder can be made here ({error.strerror})"
+        ) from error
     if good is None or test is None:
         root = write_dataset(out / "parts", good=GOOD_PARTS, seed=seed)
         category = load("mvtec", root)[0]

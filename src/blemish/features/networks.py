@@ -48,6 +48,9 @@ class NetworkBackbone(Backbone):
             for module in self.net.modules():
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                elif isinstance(module, nn.BatchNorm2d):
+                    # timm zeroes the last one of a block, which would leave only the shortcuts.
+                    nn.init.ones_(module.weight)
         self.set_taps()
 
     def set_taps(self) -> None:

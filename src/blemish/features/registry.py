@@ -16,7 +16,7 @@ from torch import Tensor
 from blemish.errors import ParameterError
 from blemish.features.backbone import Backbone
 from blemish.features.filterbank import FilterBank
-from blemish.features.weights import WeightStore, file_sha256, read_tensors
+from blemish.features.weights import NETWORK_NAME, WeightStore, file_sha256, read_tensors
 
 if TYPE_CHECKING:
     from blemish.features.networks import NetworkBackbone
@@ -96,6 +96,12 @@ def check_weights(name: str, tensors: dict[str, Tensor], source: str) -> None:
 
 
 def _network(name: str, levels: Sequence[int], taps: str) -> NetworkBackbone:
+    # timm would look addresses such as hf-hub:... up on the network.
+    if not NETWORK_NAME.fullmatch(name):
+        raise ParameterError(
+            f"'{name}' is not the name of a backbone; give a timm name such as resnet18.tv_in1k, "
+            "or 'filterbank'"
+        )
     # timm and torchvision take seconds to import: only networks pay for them.
     from blemish.features.networks import MobileNetV2Backbone, TimmBackbone
 

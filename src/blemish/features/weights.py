@@ -23,7 +23,7 @@ from torch import Tensor
 from blemish.errors import WeightsError, WeightsMissingError
 from blemish.imaging import atomic_write
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+NETWORK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class WeightStore:
 
     def path(self, name: str) -> Path:
         """Where the weights called `name` are, or would be."""
-        if not _NAME.fullmatch(name):
+        if not NETWORK_NAME.fullmatch(name):
             raise WeightsError(
                 f"'{name}' cannot name weights: use letters, digits, dots, dashes and underscores"
             )
@@ -125,6 +125,7 @@ class WeightStore:
         import timm
         from safetensors.torch import save_file
 
+        target = self.path(name)  # which checks the name
         try:
             model = timm.create_model(name, pretrained=True)
         except (
@@ -136,7 +137,6 @@ class WeightStore:
                 f"the file and use 'blemish weights import FILE --as {name}'"
             ) from error
         self.root.mkdir(parents=True, exist_ok=True)
-        target = self.path(name)
         with tempfile.TemporaryDirectory(dir=self.root, prefix=".fetch-") as folder:
             copy = Path(folder) / "weights"
             save_file({k: v.contiguous() for k, v in model.state_dict().items()}, copy)

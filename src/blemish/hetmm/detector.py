@@ -7,9 +7,9 @@ configuration serves every part (HETMM.md section 5, the central row).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,7 +23,8 @@ from blemish.detector import (
 )
 from blemish.errors import NotFittedError, ParameterError
 from blemish.features import Backbone, create_backbone, precision_dtype
-from blemish.hetmm.matching import TileBank, mutual_match
+from blemish.hetmm.matching import TileBank, check_windows, mutual_match
+from blemish.hetmm.selection import METHODS, WHOLE_SHEETS, Method, gather, select, whole_sheets
 from blemish.imaging import Progress, silent
 from blemish.maps import enlarge
 
@@ -31,7 +32,8 @@ from blemish.maps import enlarge
 class HETMM(Detector):
     """Template mutual matching (Chen, Xie, Yang, Lai; IJCV 2024).
 
-    `sheets`: template images kept, evenly spaced over the good ones (None: all).
+    `sheets`: sheets kept of the good images (None: all); `selection` says how: `spaced` or
+    `random` images, or prototypes chosen for each pixel, `pts` (the paper's) or `kcenter`.
     `forward`, `backward`: search windows a level, odd, in pixels of that level.
     `alpha`: weight of the forward direction a level; `level_weights`: lambda of the levels' sum.
     `sigma`: Gaussian smoothing of the map, pixels of the view. The score is the map's maximum.
@@ -44,6 +46,7 @@ class HETMM(Detector):
         self,
         *,
         sheets: int | None = 60,
+        selection: Method = "spaced",
         backbone: str = "filterbank",
         levels: Sequence[int] = (1, 2, 3),
         taps: str = "pre",
@@ -56,6 +59,7 @@ class HETMM(Detector):
         batch_size: int = 8,
     ) -> None:
         self.sheets = sheets
+        self.selection = selection
         self.backbone = backbone
         self.levels = levels
         self.taps = taps
@@ -75,13 +79,16 @@ class HETMM(Detector):
         seed: int = 0,
         progress: Progress = silent,
     ) -> Self:
-        """Keep the features of evenly spaced good images [H, W, 3] as the template set."""
+        """Keep features of good images [H, W, 3] as the template set."""
         self._check()
         check_enough(len(images), 1, "matching needs a template and")
         backbone = create_backbone(self.backbone, levels=self.levels, taps=self.taps, seed=seed).to(
             device
         )
-        chosen = evenly_spaced(len(images), self.sheets)
+        by_pixel = self.sheets is not None and self.selection not in WHOLE_SHEETS
+        chosen = whole_sheets(
+            len(images), None if by_pixel else self.sheets, method=self.selection, seed=seed
+        )
 
         def read(stage: str) -> Iterator[Tensor]:
             found = batches(
@@ -97,7 +104,21 @@ class HETMM(Detector):
             for level, maps in zip(sheets, self.features(batch), strict=True):
                 level.append(maps)
         self.templates_ = chosen
-        self.banks_ = [self._bank(torch.cat(level)) for level in sheets]
+        self.banks_ = []
+        for number, level in zip(self.levels, sheets, strict=True):
+            every, sources = torch.cat(level), None
+            level.clear()  # one level at a time: the sheets of all images can be many
+            if by_pixel and self.sheets is not None and self.sheets < len(chosen):
+                stage = f"selecting prototypes {number}"
+                sources = select(
+                    every.float(),
+                    self.sheets,
+                    method=self.selection,
+                    seed=seed,
+                    progress=partial(progress, stage),
+                )
+                every = gather(every, sources)
+            self.banks_.append(self._bank(every, sources))
         return self
 
     def features(self, images: Tensor) -> list[Tensor]:
@@ -123,6 +144,7 @@ class HETMM(Detector):
         progress: Progress = silent,
     ) -> Iterator[Tensor]:
         """Maps of good images; one that is a template is matched with all other sheets."""
+        self._check_fitted()
         if len(self.templates_) == 1 and max(own) >= 0:
             check_enough(1, 2, "leaving one out of the templates")
         sheet_of = dict(zip(positions, own, strict=True))
@@ -137,12 +159,14 @@ class HETMM(Detector):
             yield self._maps(batch, torch.tensor([sheet_of[index] for index in part]))
 
     def state(self) -> Parts:
-        """The template set and the backbone's tensors."""
+        """The template set, the sources of selected prototypes, and the backbone's tensors."""
         self._check_fitted()
-        templates = {
-            f"level{level}": bank.sheets_tensor().to(self._storage).cpu().numpy()
-            for level, bank in zip(self.levels, self.banks_, strict=True)
-        }
+        templates = {}
+        for level, bank in zip(self.levels, self.banks_, strict=True):
+            sheets, sources = bank.sheets_tensor(), bank.sources_tensor()
+            templates[f"level{level}"] = sheets.to(self._storage).cpu().numpy()
+            if sources is not None:
+                templates[f"sources{level}"] = sources.cpu().numpy()
         backbone = {k: v.cpu().numpy() for k, v in self.backbone_.tensors().items()}
         return {"templates": templates, "backbone": backbone}
 
@@ -150,8 +174,13 @@ class HETMM(Detector):
         """Take back what `state` gave."""
         self._check()
         self._use(backbone, next(iter(backbone.buffers())).device)
-        sheets = [torch.from_numpy(parts["templates"][f"level{level}"]) for level in self.levels]
-        self.banks_ = [self._bank(level.to(self._device)) for level in sheets]
+        self.banks_ = []
+        for level in self.levels:
+            sheets = torch.from_numpy(parts["templates"][f"level{level}"]).to(self._device)
+            sources = parts["templates"].get(f"sources{level}")
+            if sources is not None:
+                sources = torch.from_numpy(sources).to(self._device)
+            self.banks_.append(self._bank(sheets, sources))
         self.templates_ = templates
         return self
 
@@ -165,8 +194,10 @@ class HETMM(Detector):
         self._device = torch.device(device)
         self.backbone_ = backbone.run_in(precision_dtype(self.precision))
 
-    def _bank(self, sheets: Tensor) -> TileBank:
-        return TileBank.from_sheets(sheets, precision_dtype(self.precision))
+    def _bank(self, sheets: Tensor, sources: Tensor | None) -> TileBank:
+        if sources is not None:
+            sources = sources.int()
+        return TileBank.from_sheets(sheets, precision_dtype(self.precision), sources=sources)
 
     def _maps(self, images: Tensor, exclude: Tensor | None) -> Tensor:
         self._check_fitted()
@@ -195,6 +226,12 @@ class HETMM(Detector):
                     f"{name} has {len(getattr(self, name))} values for {count} levels; "
                     "give one a level"
                 )
+        for forward, backward in zip(self.forward, self.backward, strict=True):
+            check_windows(forward, backward)  # before the long work, not in the middle of it
+        if self.selection not in METHODS:
+            raise ParameterError(
+                f"selection is '{self.selection}'; it must be one of {', '.join(METHODS)}"
+            )
         if self.sheets is not None and self.sheets < 1:
             raise ParameterError(f"sheets is {self.sheets}; it must be at least 1, or none for all")
         if any(not 0 <= value <= 1 for value in self.alpha):
@@ -202,10 +239,3 @@ class HETMM(Detector):
         if self.sigma < 0 or self.batch_size < 1:
             raise ParameterError("sigma must be at least 0 and batch_size at least 1")
         precision_dtype(self.precision)
-
-
-def evenly_spaced(count: int, sheets: int | None) -> list[int]:
-    """Positions of `sheets` images evenly spaced over `count`; all when None or too few."""
-    if sheets is None or sheets >= count:
-        return list(range(count))
-    return [round(position) for position in np.linspace(0, count - 1, sheets)]

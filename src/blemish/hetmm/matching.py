@@ -34,38 +34,43 @@ class TileBank:
     """One level's template vectors, cut into tiles once so that matching never rearranges them.
 
     `tiles` is [R, S, N t t, C]: tile row, tile column, then sheet-major vectors of that tile.
+    `sources` [R, S, N t t] tells which sample each vector comes from; None: sheet k is sample k.
     """
 
     tiles: Tensor
     sheets: int
     height: int
     width: int
+    sources: Tensor | None = None
 
     @classmethod
-    def from_sheets(cls, sheets: Tensor, dtype: torch.dtype | None = None) -> TileBank:
-        """Cut unit vectors [N, C, H, W] into tiles; the border is padded with zero vectors."""
-        count, channels, height, width = sheets.shape
-        sheets = F.pad(sheets.to(dtype or sheets.dtype), (0, -width % TILE, 0, -height % TILE))
-        rows, columns = sheets.shape[-2] // TILE, sheets.shape[-1] // TILE
-        tiles = (
-            sheets.reshape(count, channels, rows, TILE, columns, TILE)
-            .permute(2, 4, 0, 3, 5, 1)  # (R, S, N, t, t, C)
-            .reshape(rows, columns, count * TILE * TILE, channels)
-            .contiguous()
-        )
-        return cls(tiles, count, height, width)
+    def from_sheets(
+        cls, sheets: Tensor, dtype: torch.dtype | None = None, *, sources: Tensor | None = None
+    ) -> TileBank:
+        """Cut unit vectors [N, C, H, W] into tiles; the border is padded with zero vectors.
+
+        `sources` [N, H, W] are the samples of selected prototypes.
+        """
+        count, _, height, width = sheets.shape
+        tiles = _to_tiles(sheets.to(dtype or sheets.dtype))
+        if sources is not None:
+            sources = _to_tiles(sources[:, None]).squeeze(-1)
+        return cls(tiles, count, height, width, sources)
 
     def sheets_tensor(self) -> Tensor:
         """The sheets again, [N, C, H, W]: what `from_sheets` was given."""
-        rows, columns, _, channels = self.tiles.shape
-        sheets = self.tiles.reshape(rows, columns, self.sheets, TILE, TILE, channels)
+        return self._from_tiles(self.tiles)
+
+    def sources_tensor(self) -> Tensor | None:
+        """The samples of selected prototypes again, [N, H, W]."""
+        return None if self.sources is None else self._from_tiles(self.sources[..., None])[:, 0]
+
+    def _from_tiles(self, tiles: Tensor) -> Tensor:
+        rows, columns, _, channels = tiles.shape
+        sheets = tiles.reshape(rows, columns, self.sheets, TILE, TILE, channels)
         sheets = sheets.permute(2, 5, 0, 3, 1, 4)  # (N, C, R, t, S, t)
         sheets = sheets.reshape(self.sheets, channels, rows * TILE, columns * TILE)
         return sheets[..., : self.height, : self.width].contiguous()
-
-    def to(self, device: torch.device | str) -> TileBank:
-        """The same bank on another device."""
-        return TileBank(self.tiles.to(device), self.sheets, self.height, self.width)
 
 
 def mutual_match(
@@ -79,14 +84,14 @@ def mutual_match(
     """Distances there and back, [B, H, W] in [0, 2], of unit vectors `query` [B, C, H, W].
 
     `forward` and `backward` are odd window sides in pixels of this level. `exclude` [B] names one
-    sheet a query to leave out (-1: none), which is how a sheet is scored against all others.
+    sample a query to leave out (-1: none), which is how a sheet is scored against all others.
     """
-    _check_windows(forward, backward)
+    check_windows(forward, backward)
     batch, channels, height, width = query.shape
     if (height, width) != (bank.height, bank.width) or channels != bank.tiles.shape[-1]:
         raise ParameterError(
-            f"the query's map is {channels}x{height}x{width}, the templates' {bank.tiles.shape[-1]}x"
-            f"{bank.height}x{bank.width}; both need the same backbone and size"
+            f"the query's map is {channels}x{height}x{width}, the templates' "
+            f"{bank.tiles.shape[-1]}x{bank.height}x{bank.width}; give both one backbone and size"
         )
     reach = max(forward, backward) // 2
     side = TILE + 2 * reach  # P
@@ -134,6 +139,19 @@ def mutual_match(
     return 1 - similarity_forward, 1 - similarity_backward[:, :height, :width]
 
 
+def _to_tiles(sheets: Tensor) -> Tensor:
+    """[N, C, H, W] to [R, S, N t t, C]."""
+    count, channels, height, width = sheets.shape
+    sheets = F.pad(sheets, (0, -width % TILE, 0, -height % TILE))
+    rows, columns = sheets.shape[-2] // TILE, sheets.shape[-1] // TILE
+    return (
+        sheets.reshape(count, channels, rows, TILE, columns, TILE)
+        .permute(2, 4, 0, 3, 5, 1)  # (R, S, N, t, t, C)
+        .reshape(rows, columns, count * TILE * TILE, channels)
+        .contiguous()
+    )
+
+
 def _best_over_sheets(
     bank: TileBank, row: int, part: slice, patches: Tensor, batch: int, exclude: Tensor | None
 ) -> Tensor:
@@ -142,9 +160,14 @@ def _best_over_sheets(
     product = product.view(len(product), bank.sheets, TILE * TILE, -1)
     if exclude is not None:
         by_query = product.view(len(product), bank.sheets, TILE * TILE, batch, -1)
-        for index, sheet in enumerate(exclude.tolist()):
-            if sheet >= 0:
-                by_query[:, sheet, :, index] = -torch.inf
+        for index, sample in enumerate(exclude.tolist()):
+            if sample < 0:
+                continue
+            if bank.sources is None:
+                by_query[:, sample, :, index] = -torch.inf
+            else:
+                own = (bank.sources[row, part] == sample).reshape(len(product), bank.sheets, -1)
+                by_query[:, :, :, index].masked_fill_(own[..., None], -torch.inf)
     return product.amax(1).float()
 
 
@@ -175,7 +198,8 @@ def _tiles_per_product(bank: TileBank, patch_vectors: int) -> int:
     return max(1, budget // bytes_per_tile)
 
 
-def _check_windows(forward: int, backward: int) -> None:
+def check_windows(forward: int, backward: int) -> None:
+    """Raise unless both window sides are odd whole numbers from 1."""
     for name, window in (("forward", forward), ("backward", backward)):
         if window < 1 or window % 2 == 0:
             raise ParameterError(

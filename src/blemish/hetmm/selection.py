@@ -20,6 +20,7 @@ from blemish.hetmm.optics import optics_labels
 
 Method = Literal["pts", "kcenter", "random", "spaced"]
 METHODS: tuple[str, ...] = get_args(Method)
+WHOLE_SHEETS = ("random", "spaced")  # these keep whole sheets, the others choose for each pixel
 
 # More pixels at a time than this no longer help a CPU, whose caches they leave.
 _CPU_PIXELS = 64
@@ -47,15 +48,9 @@ def select(
     _check(features, k, method, memory_mb)
     sheets, _, height, width = features.shape
     device = features.device
-    if k >= sheets:
-        return _whole_sheets(torch.arange(sheets, device=device), height, width)
-    if method == "spaced":
-        chosen = torch.linspace(0, sheets - 1, k, dtype=torch.float64).round().long()
-        return _whole_sheets(chosen.to(device), height, width)
-    if method == "random":
-        generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(sheets, generator=generator)[:k].sort().values
-        return _whole_sheets(chosen.to(device), height, width)
+    if k >= sheets or method in WHOLE_SHEETS:
+        chosen = torch.tensor(whole_sheets(sheets, k, method=method, seed=seed), device=device)
+        return chosen[:, None, None].repeat(1, height, width)  # (K,) -> (K, H, W)
 
     rule = _pts if method == "pts" else _kcenter
     pixels = height * width
@@ -67,6 +62,21 @@ def select(
             if progress is not None:
                 progress(stop, pixels)
     return indices.reshape(k, height, width)  # (K, H*W) -> (K, H, W)
+
+
+def whole_sheets(
+    sheets: int, k: int | None, *, method: Method = "spaced", seed: int = 0
+) -> list[int]:
+    """Positions of `k` whole sheets out of `sheets`, ascending; all when k is None or too large.
+
+    `spaced` spreads them evenly, `random` draws them with `seed`; neither looks at features.
+    """
+    if k is None or k >= sheets:
+        return list(range(sheets))
+    if method == "random":
+        generator = torch.Generator().manual_seed(seed)
+        return sorted(torch.randperm(sheets, generator=generator)[:k].tolist())
+    return [round(p) for p in torch.linspace(0, sheets - 1, k, dtype=torch.float64).tolist()]
 
 
 def gather(features: Tensor, indices: Tensor) -> Tensor:
@@ -92,10 +102,6 @@ def _one_cpu_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _whole_sheets(chosen: Tensor, height: int, width: int) -> Tensor:
-    return chosen[:, None, None].repeat(1, height, width)  # (K,) -> (K, H, W)
 
 
 def _grams(features: Tensor, memory_mb: int) -> Iterator[tuple[int, Tensor]]:

@@ -1,4 +1,4 @@
-"""Many images as one lazy sequence: read and brought into the view one at a time, never all at once."""
+"""Many images as one lazy sequence, each read and brought into the view when it is needed."""
 
 from __future__ import annotations
 
@@ -58,16 +58,24 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
             try:
                 found.append(digest(self[index]))
             except ImageError as error:
-                broken.append(error)
+                broken.append(self._named(error, index))
             progress("checking images", index + 1, len(self))
         if len(broken) == 1:
             raise broken[0]
         if broken:
             named = " ".join(str(error).rstrip(".") + "." for error in broken[:NAMED])
             raise ImageError(
-                f"{len(broken)} of {len(self)} images cannot be read; remove or replace them. {named}"
+                f"{len(broken)} of {len(self)} images cannot be read; remove or replace them. "
+                f"{named}"
             )
         return found
+
+    def _named(self, error: ImageError, index: int) -> ImageError:
+        """The error of an array with its position, since an array has no name of its own."""
+        name, text = self.name(index), str(error)
+        if text.startswith("array:") and name.startswith("array "):
+            return type(error)(name + text.removeprefix("array"))
+        return error
 
 
 def digest(image: npt.NDArray[np.float32]) -> str:

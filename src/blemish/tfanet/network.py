@@ -43,8 +43,9 @@ def fuse(levels: list[Tensor], grid: int = 64, *, normalize: bool = False) -> Te
 
 def patchify(features: Tensor, patch: int) -> Tensor:
     """Features [B, C, H, W] as patch vectors [B, N, K K C], ordered (row, column, channel)."""
-    B, C, H, W = features.shape
-    cells = features.reshape(B, C, H // patch, patch, W // patch, patch)  # [B, C, h, K, w, K]
+    H, W = features.shape[-2:]
+    rows = torch.unflatten(features, 3, (W // patch, patch))  # [B, C, H, w, K]
+    cells = torch.unflatten(rows, 2, (H // patch, patch))  # [B, C, h, K, w, K]
     return cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)  # [B, N, K K C]
 
 

@@ -102,6 +102,8 @@ class TFANetConfig:
     """Arithmetic of training; auto: bf16 where the device has it in hardware, else fp32."""
     compile: bool = False
     """Run the network through torch.compile."""
+    cuda_graphs: bool = False
+    """With compile on a GPU: replay recorded CUDA graphs (needs full batches of one shape)."""
     seed: NonNegativeInt = 0
     """Seed of initial weights, order of images and masks."""
 
@@ -114,6 +116,8 @@ class TFANetConfig:
     """Image score: population standard deviation of the map (paper) or its maximum."""
     sigma: NonNegativeFloat = 4.0
     """Gaussian filter in output pixels; 0: none."""
+    inference_precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the network when it inspects; the map itself is always made in float32."""
 
     def __post_init__(self) -> None:
         for name, kind in _adapters().items():
@@ -141,8 +145,8 @@ class TFANetConfig:
             return backbone.startswith(NORMALIZED_IN_RELEASE)
         return self.feature_norm == "l2"
 
-    def with_overrides(self, overrides: dict[str, str]) -> TFANetConfig:
-        """A copy with options set from texts, as `--set key=value` gives them."""
+    def with_overrides(self, overrides: dict[str, Any]) -> TFANetConfig:
+        """A copy with options set from values or, as `--set key=value` gives them, texts."""
         return dataclasses.replace(self, **_parsed(overrides))
 
     def to_dict(self) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Calibration:
 
     def verdict(self, score: float) -> Verdict:
         """`fail` above the threshold, which is where the p-value is at most the rate."""
-        return "fail" if score > self.threshold else "pass"
+        return "pass" if score <= self.threshold else "fail"  # so that NaN fails
 
 
 def _sorted(values: npt.ArrayLike) -> tuple[float, ...]:

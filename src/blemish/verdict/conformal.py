@@ -38,9 +38,12 @@ def check_parts(parts: int, rate: float) -> None:
     """Raise `CalibrationError` unless `parts` good parts can promise `rate`."""
     needed = parts_needed(rate)
     if parts < needed:
+        # Rounded up, so that the rate as printed can be promised.
+        possible = math.ceil(smallest_rate(parts) * 1e5) / 1e5
+        otherwise = f", or ask for {possible:g} or more" if parts else ""
         raise CalibrationError(
             f"A false-alarm rate of {rate:g} cannot be promised from {parts} good parts: it needs "
-            f"{needed}. Show more good parts, or ask for {smallest_rate(parts):.3g} or more.",
+            f"{needed}. Show more good parts{otherwise}.",
             needed=needed,
         )
 

@@ -1,0 +1,312 @@
+"""The TFA-Net detector: trained on good images, it compares a part with its reconstruction (3.5.2).
+
+A seeded share of the good images is held back from training, for calibration. Options are those of
+`TFANetConfig`; a preset names a whole set of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blemish.detector import Detector, Images, Parts, batches, check_enough
+from blemish.errors import NotFittedError, ParameterError
+from blemish.features import Backbone, create_backbone
+from blemish.imaging import Progress, digest, silent
+from blemish.tfanet.checkpoint import fingerprint
+from blemish.tfanet.explain import Picture, explain_image
+from blemish.tfanet.features import (
+    READ,
+    CachedFeatures,
+    FeatureExtractor,
+    FeatureSource,
+    FreshFeatures,
+    default_levels,
+)
+from blemish.tfanet.network import TFANet as Network
+from blemish.tfanet.network import build_network
+from blemish.tfanet.presets import TFANetConfig
+from blemish.tfanet.presets import preset as named_preset
+from blemish.tfanet.scoring import anomaly_maps, image_scores
+from blemish.tfanet.templates import choose_templates, held_out, named_position, split
+from blemish.tfanet.training import RunOptions, Watch, train
+
+# Where a run takes place, which a bundle need not know.
+_PLACE = ("run_dir", "cache_mb", "devices")
+OPTIONS = tuple(field.name for field in dataclasses.fields(TFANetConfig))
+
+
+class TFANet(Detector):
+    """Template-based feature aggregation (Luo, Yao, Yu); higher scores are worse.
+
+    `preset`: small (two CPU cores), default, paper or release; `options`: any field of
+    `TFANetConfig`, which overrides the preset's value.
+    `backbone`, `feature_levels`: where features come from (None: stem to third stage).
+    `calibration_share`: share of the good images that is not trained on but kept for calibration.
+    `run_dir`: folder of the checkpoint and logs; a run that was stopped goes on from there.
+    `cache_mb`: memory for cached features, beyond which they go to a temporary file.
+    `devices`: data-parallel devices to train on.
+    """
+
+    method: ClassVar[str] = "tfanet"
+    leaves_one_out: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        preset: str = "small",
+        backbone: str = "filterbank",
+        feature_levels: Sequence[int] | None = None,
+        calibration_share: float = 0.2,
+        run_dir: str | None = None,
+        cache_mb: int = 4096,
+        devices: int = 1,
+        **options: Any,
+    ) -> None:
+        self.preset = preset
+        self.backbone = backbone
+        self.feature_levels = feature_levels
+        self.calibration_share = calibration_share
+        self.run_dir = run_dir
+        self.cache_mb = cache_mb
+        self.devices = devices
+        self.options = options
+        if unknown := [name for name in options if name not in OPTIONS]:
+            raise ParameterError(
+                f"TFANet has no option '{unknown[0]}'; it has {', '.join(self.setting_names())}"
+            )
+        self.levels = default_levels(backbone) if feature_levels is None else feature_levels
+        self.taps = "post"
+
+    @property
+    def config(self) -> TFANetConfig:
+        """The preset with the options given; raises ParameterError for what cannot work."""
+        return named_preset(self.preset).with_overrides(self.options)
+
+    def parameters(self) -> dict[str, Any]:
+        """Everything that shapes the result, each option spelled out, so presets may change."""
+        names = ("preset", "backbone", "feature_levels", "calibration_share")
+        config = self.config.to_dict()
+        if "seed" not in self.options:
+            del config["seed"]  # `fit` is given it
+        return {**{name: getattr(self, name) for name in names}, **config}
+
+    @classmethod
+    def setting_names(cls) -> list[str]:
+        """What `--set` may name."""
+        own = ("preset", "backbone", "feature_levels", "calibration_share", *_PLACE)
+        return [*own, *OPTIONS]
+
+    def __repr__(self) -> str:
+        given = {"preset": self.preset, "backbone": self.backbone, **self.options}
+        return f"TFANet({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+    def fit(
+        self,
+        images: Images,
+        *,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        progress: Progress = silent,
+        watch: Watch | None = None,
+    ) -> Self:
+        """Train on good images [H, W, 3], less those held back; returns self.
+
+        `watch` is `training.train`'s; an option `seed` goes before the argument.
+        """
+        config = self._config_with(seed)
+        self._check()
+        check_enough(len(images), 1, "training")
+        keep = named_position(config, len(images)) if config.uses_template else None
+        self.templates_, self.held_out_ = split(
+            len(images), self.calibration_share, config.seed, keep
+        )
+        device = torch.device(device)
+        training = Subset(images, self.templates_)
+        extractor = self._extractor(training, config, device, progress)
+        template = None
+        if config.uses_template:
+            chosen = choose_templates(
+                images, self.templates_, extractor, config, device, progress=progress
+            )
+            template, self.template_positions_ = chosen.images, list(chosen.positions)
+        options = self._run_options(training, template, config, extractor.backbone)
+        with ExitStack() as stack:
+            source = self._source(extractor, training, template, config, progress, stack)
+            network = train(
+                source, len(training), config,
+                device=device, options=options, watch=watch, progress=progress,
+            )  # fmt: skip
+            with torch.no_grad():
+                found = source.template()
+                tokens = None if found is None else network.encode_template(found)
+        return self._use(extractor, network, tokens, device)
+
+    def anomaly_maps(self, images: Tensor) -> Tensor:
+        """Maps [B, H, W] of images [B, 3, H, W]: how far each place is from its reconstruction."""
+        self._check_fitted()
+        size = (images.shape[-2], images.shape[-1])
+        with torch.inference_mode():
+            features, reconstruction = self.reconstruct(images)
+            return anomaly_maps(features, reconstruction, self.network_.config, size=size)
+
+    def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """phi(I) and its reconstruction, both [B, C, grid, grid], of images [B, 3, H, W]."""
+        self._check_fitted()
+        half = self.network_.config.inference_precision == "bf16"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
+            features: Tensor = self.extractor_(images)
+            rebuilt: Tensor = self.network_(features, template_tokens=self.template_tokens_)
+        return features, rebuilt.float()
+
+    def scores(self, maps: Tensor) -> Tensor:
+        """One score a map [B, H, W]: its standard deviation, or maximum, [B]."""
+        return image_scores(maps, self.config)
+
+    def calibration_parts(self, images: int) -> int:
+        """How many of `images` good images are held back from training."""
+        self._check()
+        return held_out(images, self.calibration_share)
+
+    def calibration_maps(
+        self,
+        images: Images,
+        positions: Sequence[int],
+        own: Sequence[int],
+        *,
+        progress: Progress = silent,
+    ) -> Iterator[Tensor]:
+        """Maps of good images that were not trained on; raises where one was."""
+        if any(index >= 0 for index in own):
+            raise ParameterError(
+                "TFA-Net cannot calibrate on images it was trained on; give other good parts."
+            )
+        read = batches(
+            images, positions, size=READ, device=self._device, stage="calibrating",
+            progress=progress,
+        )  # fmt: skip
+        for _, batch in read:
+            yield self.anomaly_maps(batch)
+
+    def explain(self, images: Tensor) -> dict[str, Picture]:
+        """Pictures of what the network sees in one image [1, 3, H, W] (Fig. 6, 7 and 9)."""
+        self._check_fitted()
+        return explain_image(self, images)
+
+    def state(self) -> Parts:
+        """The network, the template's tokens, and the backbone's tensors."""
+        self._check_fitted()
+        network = {name: value.cpu().numpy() for name, value in self.network_.state_dict().items()}
+        if self.template_tokens_ is not None:
+            network["template_tokens"] = self.template_tokens_.cpu().numpy()
+        backbone = {k: v.cpu().numpy() for k, v in self.backbone_.tensors().items()}
+        return {"network": network, "backbone": backbone}
+
+    def restore(self, parts: Mapping[str, Any], backbone: Backbone, templates: list[int]) -> Self:
+        """Take back what `state` gave."""
+        config = self._config_with(0)
+        device = next(iter(backbone.buffers())).device
+        tensors = {k: torch.from_numpy(np.array(v)) for k, v in parts["network"].items()}
+        tokens = tensors.pop("template_tokens", None)
+        channels = int(tensors["embed.weight"].shape[1])
+        network = build_network(channels, config)
+        network.load_state_dict(tensors)
+        self.templates_, self.held_out_ = templates, []
+        extractor = FeatureExtractor(backbone, config).to(device)
+        tokens = None if tokens is None else tokens.to(device)
+        return self._use(extractor, network.to(device).eval(), tokens, device)
+
+    def _use(
+        self,
+        extractor: FeatureExtractor,
+        network: Network,
+        tokens: Tensor | None,
+        device: torch.device,
+    ) -> Self:
+        self.extractor_, self.backbone_ = extractor, extractor.backbone
+        self.network_ = network.requires_grad_(False)
+        self.template_tokens_ = tokens
+        self._device = device
+        return self
+
+    def _config_with(self, seed: int) -> TFANetConfig:
+        config = self.config
+        return config if "seed" in self.options else dataclasses.replace(config, seed=seed)
+
+    def _extractor(
+        self, training: Images, config: TFANetConfig, device: torch.device, progress: Progress
+    ) -> FeatureExtractor:
+        backbone = create_backbone(
+            self.backbone, levels=tuple(self.levels), taps=self.taps, seed=config.seed
+        ).to(device)
+        if backbone.needs_fit:
+            read: dict[str, Any] = {"size": READ, "device": device, "progress": progress}
+            stage = "learning the filter bank"
+            everything = range(len(training))
+            backbone.fit(lambda: (b for _, b in batches(training, everything, stage=stage, **read)))
+        return FeatureExtractor(backbone, config)
+
+    def _source(
+        self,
+        extractor: FeatureExtractor,
+        training: Images,
+        template: Tensor | None,
+        config: TFANetConfig,
+        progress: Progress,
+        stack: ExitStack,
+    ) -> FeatureSource:
+        device = next(iter(extractor.backbone.buffers())).device
+        if not config.cache:
+            return FreshFeatures(extractor, training, template, device)
+        cached = CachedFeatures(
+            extractor, training, template, device, limit_mb=self.cache_mb, progress=progress
+        )
+        return stack.enter_context(cached)
+
+    def _run_options(
+        self,
+        training: Images,
+        template: Tensor | None,
+        config: TFANetConfig,
+        backbone: Backbone,
+    ) -> RunOptions:
+        if self.run_dir is None:
+            return RunOptions(devices=self.devices)
+        run = {
+            "config": config.to_dict(),
+            "backbone": [backbone.name, backbone.weights_sha256, list(self.levels)],
+            "images": [digest(training[index]) for index in range(len(training))],
+            "template": None if template is None else digest(template.cpu().numpy()),
+        }
+        return RunOptions(Path(self.run_dir), fingerprint(run), devices=self.devices)
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "network_"):
+            raise NotFittedError("This TFANet is not trained yet; call fit with good images first")
+
+    def _check(self) -> None:
+        if not 0 <= self.calibration_share < 1:
+            raise ParameterError(
+                f"calibration_share is {self.calibration_share}; give 0 (nothing is held back, and "
+                "calibrating needs other good parts) or a share below 1"
+            )
+
+
+class Subset(Sequence[Any]):
+    """The images at `positions` of a longer sequence, read when indexed."""
+
+    def __init__(self, images: Images, positions: Sequence[int]) -> None:
+        self.images, self.positions = images, positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.images[self.positions[index]]

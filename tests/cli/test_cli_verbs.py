@@ -1,0 +1,210 @@
+"""fit, calibrate, evaluate, weights, doctor and demo, as a person at a shell meets them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blemish.bundle import read_manifest
+
+FIGURES = ["image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "aupro"]
+SMALL = ("--size", 64, "--device", "cpu")
+
+
+def test_fit_calibrates_and_saves(cli, parts: Path, tmp_path: Path) -> None:
+    """fit leaves a calibrated bundle at the smallest rate it can promise, and a summary."""
+    target = tmp_path / "board.blemish"
+    outcome = cli("fit", parts / "train" / "good", "-o", target, *SMALL, "--json", "-")
+    assert outcome.status == 0
+    summary = json.loads(outcome.stdout)
+    assert (summary["images"], summary["templates"], summary["size"]) == (20, 20, 64)
+    assert summary["calibration"]["false_alarm_rate"] == pytest.approx(1 / 21)
+    assert summary["calibration"]["parts"] == 20
+    manifest = read_manifest(target)
+    assert manifest.calibration is not None
+    assert manifest.calibration.threshold == summary["calibration"]["threshold"]
+    assert cli("inspect", target, parts / "train" / "good").status == 0
+
+
+def test_fit_takes_its_options(cli, parts: Path, tmp_path: Path) -> None:
+    """--sheets, --seed, --bit-depth and --set reach the bundle; --quiet says nothing."""
+    target = tmp_path / "b"
+    outcome = cli(
+        "fit", parts / "train" / "good", "-o", target, *SMALL, "--sheets", 5, "--seed", 7,
+        "--bit-depth", 12, "--set", "sigma=2", "--set", "forward=5,3,3", "--quiet",
+    )  # fmt: skip
+    assert (outcome.status, outcome.stdout, outcome.stderr) == (0, "", "")
+    manifest = read_manifest(target)
+    assert (manifest.training.seed, manifest.bit_depth, len(manifest.templates)) == (7, 12, 5)
+    assert (manifest.parameters["sigma"], manifest.parameters["forward"]) == (2, [5, 3, 3])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--false-alarm-rate", "0.01"], "needs 99"),
+        (["--false-alarm-rate", "2"], "must lie between 0 and 1"),
+        (["--set", "colour=red"], "it has sheets, "),
+        (["--set", "sheets"], "write it as key=value"),
+        (["--set", "forward=13"], "--set forward=13"),
+        (["--set", "forward=4,3,3"], "the forward window is 4"),
+        (["--method", "magic"], "must be one of hetmm"),
+        (["--backbone", "resnet1800"], "no backbone 'resnet1800'"),
+        (["--backbone", "resnet18.tv_in1k"], "blemish weights fetch resnet18.tv_in1k"),
+        (["--size", "4"], "give 8 to 8192"),
+        (["--size", "8"], "at least 16"),
+        (["--device", "abacus"], "give auto, cpu, cuda or cuda:N"),
+        (["--bit-depth", "3"], "from 8 to 16"),
+        (["--size", "many"], "--size"),
+        (["--frobnicate"], "--frobnicate"),
+        (["--json", "."], "this is a folder"),
+    ],
+)
+def test_fit_refuses_in_one_sentence(
+    cli, parts: Path, tmp_path: Path, options: list[str], said: str
+) -> None:
+    """What cannot work exits with 2, names the remedy, and leaves no bundle behind."""
+    target = tmp_path / "b.blemish"
+    outcome = cli("fit", parts / "train" / "good", "-o", target, "--device", "cpu", *options)
+    assert outcome.status == 2
+    assert said in " ".join(outcome.stderr.split())
+    assert outcome.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fit_refuses_folders(cli, parts: Path, tmp_path: Path) -> None:
+    """A missing or empty folder of images, and a foreign target, are told apart."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    good = parts / "train" / "good"
+    for arguments, said in (
+        ((tmp_path / "none", "-o", tmp_path / "b"), "does not exist"),
+        ((tmp_path / "mine", "-o", tmp_path / "b"), "holds no image"),
+        ((good, "-o", tmp_path / "mine"), "other things in it"),
+        ((good, "-o", tmp_path / "mine" / "notes.txt"), "is a file"),
+        ((good, "-o", tmp_path / "no" / "where"), "does not exist"),
+    ):
+        outcome = cli("fit", *arguments, *SMALL)
+        assert (outcome.status, said in outcome.stderr) == (2, True)
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+
+
+def test_calibrate(cli, bundle: Path, parts: Path) -> None:
+    """calibrate makes a new version at the asked rate, or refuses and leaves the old one."""
+    outcome = cli("calibrate", bundle, "--false-alarm-rate", 0.2, "--json", "-")
+    assert outcome.status == 0
+    assert json.loads(outcome.stdout) == {
+        "bundle": str(bundle),
+        "version": 2,
+        "method": "leave-one-out",
+        "parts": 20,
+        "false_alarm_rate": 0.2,
+        "threshold": read_manifest(bundle).calibration.threshold,
+    }
+    before = (bundle / "manifest.json").read_bytes()
+    refused = cli("calibrate", bundle)
+    assert (refused.status, "it needs 99" in refused.stderr) == (2, True)
+    assert (bundle / "manifest.json").read_bytes() == before
+    held_out = cli("calibrate", bundle, parts / "test" / "good", "--false-alarm-rate", 0.25)
+    assert (held_out.status, "held-out scores of 4" in held_out.stderr) == (0, True)
+    assert read_manifest(bundle).version == 3
+
+
+def test_evaluate(cli, parts: Path, tmp_path: Path) -> None:
+    """evaluate prints a table and writes every figure of the contract, null or not."""
+    target = tmp_path / "figures.json"
+    outcome = cli(
+        "evaluate", "--dataset", "mvtec", "--root", parts, *SMALL, "--json", target,
+        "--false-alarm-rate", 0.05,
+    )  # fmt: skip
+    assert outcome.status == 0
+    assert "image AUROC" in outcome.stdout
+    report = json.loads(target.read_text())
+    assert list(report) == ["dataset", "method", "config", "categories", "mean"]
+    (category,) = report["categories"]
+    wanted = {"category", "n_train", "n_test", *FIGURES, "fit_seconds", "latency_ms", "peak_rss_mb"}
+    assert wanted <= category.keys()
+    assert set(category["latency_ms"]) == {"p50", "p95"}
+    assert (category["n_train"], category["n_test"]) == (20, 9)
+    assert report["mean"] == {name: category[name] for name in FIGURES}
+    assert category["image_auroc"] > 0.5
+    assert category["pixel_auroc"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--dataset", "nonsense", "--root", "."], "nonsense"),
+        (["--dataset", "mvtec", "--root", "no-such-folder"], "no-such-folder"),
+        (["--dataset", "mvtec"], "--root"),
+    ],
+)
+def test_evaluate_refuses(cli, options: list[str], said: str) -> None:
+    """An unknown dataset, a missing folder and a missing option exit with 2."""
+    outcome = cli("evaluate", *options)
+    assert (outcome.status, said in outcome.stderr) == (2, True)
+
+
+def test_weights_of_an_empty_store(cli, tmp_path: Path) -> None:
+    """An empty store lists nothing, verifies, and says what an import would need."""
+    assert json.loads(cli("weights", "list", "--json").stdout) == []
+    assert "needs no weights" in cli("weights", "list").stdout
+    assert cli("weights", "verify").status == 0
+    outcome = cli("weights", "import", tmp_path / "x.safetensors", "--as", "resnet18.tv_in1k")
+    assert (outcome.status, "is not a file" in outcome.stderr) == (2, True)
+
+
+@pytest.mark.real
+def test_weights(cli, shared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A real file is imported, listed and verified; once changed, verify exits with 2."""
+    monkeypatch.setenv("BLEMISH_WEIGHTS", str(tmp_path / "store"))
+    file = shared / "weights" / "resnet18_tv_in1k_layer1-3_fp16.safetensors"
+    assert cli("weights", "import", file, "--as", "resnet18.tv_in1k").status == 0
+    (record,) = json.loads(cli("weights", "list", "--json").stdout)
+    assert (record["name"], record["bytes"]) == ("resnet18.tv_in1k", file.stat().st_size)
+    assert "ok" in cli("weights", "verify").stdout
+    (tmp_path / "store" / "resnet18.tv_in1k.safetensors").write_bytes(b"changed")
+    outcome = cli("weights", "verify")
+    assert (outcome.status, "has changed" in outcome.stdout) == (2, True)
+    assert "1 of the weights cannot be used" in outcome.stderr
+
+
+def test_doctor(cli) -> None:
+    """doctor reports the machine as text and JSON, and fails for an extra nobody declared."""
+    report = json.loads(cli("doctor", "--json").stdout)
+    assert {"blemish", "python", "cpu", "extras", "gpu", "weights"} <= report.keys()
+    assert report["extras"]["learn"]["torch"]
+    assert "line floor" in cli("doctor").stdout
+    assert cli("doctor", "--extra", "learn").status == 0
+    outcome = cli("doctor", "--extra", "magic")
+    assert (outcome.status, "there is no such extra" in outcome.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_demo_on_ones_own_folders(cli, parts: Path, tmp_path: Path) -> None:
+    """demo learns from one's own good parts, leaves out what is broken, and leaves a page."""
+    test = tmp_path / "test"
+    test.mkdir()
+    for index in range(2):
+        image = Image.fromarray(np.full((64, 64, 3), 100 * index, np.uint8))
+        image.save(test / f"{index}.png")
+    (test / "broken.png").write_text("no image")
+    out = tmp_path / "out"
+    good = parts / "train" / "good"
+    outcome = cli("demo", "--good", good, "--test", test, "--out", out, "--quiet")
+    assert outcome.status == 0
+    assert "2 of 2 parts were not passed" in outcome.stdout
+    assert (out / "index.html").stat().st_size > 10_000
+    assert read_manifest(out / "part.blemish").training.images == 20
+
+
+def test_demo_refuses(cli, tmp_path: Path) -> None:
+    """Half of one's own folders, and an --out that is a file, are one sentence each."""
+    assert "go together" in cli("demo", "--good", tmp_path).stderr
+    (tmp_path / "file").write_text("mine")
+    outcome = cli("demo", "--out", tmp_path / "file")
+    assert (outcome.status, "file" in outcome.stderr) == (2, True)

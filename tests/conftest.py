@@ -1,0 +1,158 @@
+"""What many tests share: real data where it is there, made-up parts, and no network at all."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from blemish.demo.parts import render, write_dataset
+from blemish.features import WeightStore
+from blemish.hetmm import HETMM
+from blemish.inspector import Inspector
+
+SIZE = 64  # px: the side of the view in all tests on made-up parts
+WEIGHTS = {
+    "resnet18.tv_in1k": "resnet18_tv_in1k_layer1-3_fp16.safetensors",
+    "resnet50.caffe_in1k": "resnet50_caffe_in1k_layer1-3_fp16.safetensors",
+    "mobilenet_v2.onnxzoo_in1k": "mobilenet_v2_onnxzoo_in1k_fp16.safetensors",
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_threads() -> None:
+    """As many threads as there are cores, at most two: small tensors are slower on more."""
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing under test may try to reach another machine, even where its failure is caught."""
+    connect, resolve = socket.socket.connect, socket.getaddrinfo
+    tried: list[Any] = []
+
+    def is_near(host: Any) -> bool:
+        name = host.decode() if isinstance(host, bytes) else host
+        return name in {None, "", "localhost", "::1"} or str(name).startswith("127.")
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in {socket.AF_INET, socket.AF_INET6} and not is_near(address[0]):
+            tried.append(address)
+            raise OSError(f"a test tried to connect to {address}")
+        connect(self, address)
+
+    def resolved(host: Any, *rest: Any, **options: Any) -> Any:
+        if not is_near(host):
+            tried.append(host)
+            raise OSError(f"a test tried to look up {host}")
+        return resolve(host, *rest, **options)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    yield
+    assert not tried, f"the network was asked for {tried}"
+
+
+@pytest.fixture(autouse=True)
+def _own_weight_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees the weights of the person who runs it."""
+    monkeypatch.setenv("BLEMISH_WEIGHTS", str(tmp_path / "no-weights"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real images and weights: BLEMISH_SHARED, or `shared` beside the checkout."""
+    folder = os.environ.get("BLEMISH_SHARED")
+    path = Path(folder) if folder else Path(__file__).parents[2] / "shared"
+    if not path.is_dir():
+        pytest.skip("there is no ../shared with real images and weights; set BLEMISH_SHARED")
+    return path
+
+
+@pytest.fixture(scope="session")
+def _filled_store(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> WeightStore:
+    store = WeightStore(tmp_path_factory.mktemp("weights"))
+    for name, file in WEIGHTS.items():
+        if not (shared / "weights" / file).is_file():
+            pytest.skip(f"the shared folder has no weights/{file}")
+        store.add_file(shared / "weights" / file, name)
+    return store
+
+
+@pytest.fixture
+def weight_store(_filled_store: WeightStore, monkeypatch: pytest.MonkeyPatch) -> WeightStore:
+    """A store with the three real networks, in use for this test."""
+    monkeypatch.setenv("BLEMISH_WEIGHTS", str(_filled_store.root))
+    return _filled_store
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made-up circuit boards in MVTec AD's layout: 20 good to learn, 4 good and 5 flawed to test.
+
+    Twenty, because 19 is the fewest that can promise a false-alarm rate of 0.05.
+    """
+    folder = tmp_path_factory.mktemp("parts") / "board"
+    return write_dataset(folder, good=20, test_good=4, per_defect=1, seed=3, size=SIZE)
+
+
+@pytest.fixture(scope="session")
+def good_images() -> list[np.ndarray]:
+    """Ten good made-up parts [64, 64, 3], float32 in [0, 1]."""
+    return [picture(seed) for seed in range(10)]
+
+
+def picture(seed: int, defect: str | None = None) -> np.ndarray:
+    """One made-up part as a detector sees it."""
+    return (render(seed, defect, size=SIZE).image / 255).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def fitted(parts: Path) -> Inspector:
+    """An inspector of the made-up parts, calibrated at 0.05; tests leave it as it is."""
+    inspector = Inspector(HETMM(sheets=None), size=SIZE, device="cpu")
+    return inspector.fit(parts / "train" / "good").calibrate(false_alarm_rate=0.05)
+
+
+@pytest.fixture
+def bundle(fitted: Inspector, tmp_path: Path) -> Path:
+    """That inspector saved, to change or damage at will."""
+    name = fitted.name
+    fitted.save(tmp_path / "board.blemish")
+    fitted.name = name
+    return tmp_path / "board.blemish"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: its exit status and what it printed."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Outcome]]:
+    """The command line in this process: `cli("inspect", bundle, image)`."""
+    from blemish.cli import main
+
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["blemish", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        output = capsys.readouterr()
+        assert "Traceback" not in output.out + output.err
+        return Outcome(int(caught.value.code or 0), output.out, output.err)
+
+    return call
