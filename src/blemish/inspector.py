@@ -76,7 +76,7 @@ class Inspector:
         device = resolve_device(self.device)
         images = self._sequence(source)
         started = time.perf_counter()
-        self._digests = images.digests(progress)
+        images, self._digests = _distinct(images, images.digests(progress))
         self.detector.fit(images, device=device, seed=self.seed, progress=progress)
         self.templates = tuple(
             TemplateRecord(id=self._digests[index][:16], source=images.name(index))
@@ -240,9 +240,10 @@ class Inspector:
         assert self._training is not None
         return self._training
 
-    def calibration_parts(self, source: Any) -> int:
-        """How many parts `calibrate` would have after `fit(source)`; reads no pixels."""
-        return self.detector.calibration_parts(len(self._sequence(source)))
+    def calibration_parts(self, source: Any = None) -> int:
+        """How many parts `calibrate` has after `fit`, or at most would have after `fit(source)`."""
+        images = self._images if source is None else self._sequence(source)
+        return 0 if images is None else self.detector.calibration_parts(len(images))
 
     @property
     def _device(self) -> torch.device:
@@ -274,6 +275,13 @@ class Inspector:
     def _check_fitted(self) -> None:
         if self._training is None:
             raise NotFittedError("This inspector has not learned yet; call fit or Inspector.load")
+
+
+def _distinct(images: ImageSequence, digests: list[str]) -> tuple[ImageSequence, list[str]]:
+    """Each picture once: a copy of a template would match itself when it should be left out."""
+    first = {found: index for index, found in reversed(list(enumerate(digests)))}
+    copies = [index for index, found in enumerate(digests) if first[found] != index]
+    return images.without(copies), list(dict.fromkeys(digests))
 
 
 def resolve_device(device: str) -> torch.device:

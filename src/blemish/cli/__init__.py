@@ -7,7 +7,7 @@ Exit status: 0 done (inspect: all pass), 1 inspect found parts to review or fail
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ from blemish.cli import bench, calibrate, demo, doctor, evaluate, explain, fit, 
 from blemish.errors import BlemishError
 
 # Newer typer ships its own copy of click: this is the base of usage errors in either.
-UsageError = typer.BadParameter.__mro__[1]
+UsageError: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="blemish",

@@ -32,7 +32,10 @@ def write_text(path: Path | None, text: str) -> None:
         sys.stdout.flush()
     else:
         try:
-            atomic_write(path, text.encode())
+            if path.exists() and not path.is_file():
+                path.write_text(text)  # a pipe or a device such as /dev/stdout is written into
+            else:
+                atomic_write(path, text.encode())
         except OSError as error:
             raise ParameterError(f"{path} could not be written ({error.strerror})") from error
 

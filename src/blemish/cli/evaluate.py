@@ -105,7 +105,7 @@ def _table(results: list[CategoryResult], mean: dict[str, float | None]) -> str:
             f"{result.fit_seconds:.1f}",
             f"{result.latency_ms['p50']:.0f}",
             f"{result.latency_ms['p95']:.0f}",
-            f"{result.peak_rss_mb:.0f}",
+            "-" if result.peak_rss_mb is None else f"{result.peak_rss_mb:.0f}",
         ]
         for result in results
     ]

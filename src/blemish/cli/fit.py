@@ -60,14 +60,13 @@ def fit(
         bit_depth=bit_depth,
     )
     started = time.perf_counter()
-    parts = inspector.calibration_parts(good)
+    given = inspector.calibration_parts(good)
     if false_alarm_rate is not None:
-        check_parts(parts, false_alarm_rate)  # an asked promise is refused before the work
-        rate = false_alarm_rate
-    else:
-        rate = max(DEFAULT_RATE, smallest_rate(parts))
+        check_parts(given, false_alarm_rate)  # an asked promise is refused before the work
     with progress_bar(quiet=quiet) as progress:
         inspector.fit(good, progress=progress)
+        parts = inspector.calibration_parts()
+        rate = false_alarm_rate or max(DEFAULT_RATE, smallest_rate(parts))
         inspector.calibrate(false_alarm_rate=rate, progress=progress)
     manifest = inspector.save(output)
     summary = _summary(inspector, output, time.perf_counter() - started)
@@ -75,6 +74,8 @@ def fit(
     write_json(json_file, summary)
     if str(json_file) != "-":
         say(_text(summary), quiet=quiet)
+        if parts < given:
+            say(f"  {given - parts} pictures were there more than once; once counts.", quiet=quiet)
         if rate > DEFAULT_RATE and false_alarm_rate is None:
             say(
                 f"  For a rate of {DEFAULT_RATE:g}, show {parts_needed(DEFAULT_RATE)} good parts "

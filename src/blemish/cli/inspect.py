@@ -50,6 +50,8 @@ def inspect(
     if out is not None and out.exists() and not out.is_dir():
         raise ParameterError(f"--out {out}: this is a file; give a folder")
     images = [(path, source) for source in sources for path in expand(source, recursive=True)]
+    # Folders may hold the same names; with several of them each keeps its own place under --out.
+    nested = len([source for source in sources if source.is_dir()]) > 1
     inspector = Inspector.load(bundle, device=device)
     # People at a terminal get a line a part; pipes and --json get JSON.
     as_json = str(json_file) == "-" or (json_file is None and not sys.stdout.isatty())
@@ -58,7 +60,8 @@ def inspect(
     with progress_bar(quiet=quiet or as_json or json_file is None) as progress:
         progress("inspecting", 0, len(images))
         for done, (path, source) in enumerate(images, start=1):
-            result = _inspect(inspector, path, source, out)
+            target = None if out is None else out / overlay_name(path, source, nested=nested)
+            result = _inspect(inspector, path, target)
             verdicts[result["verdict"]] += 1
             line = json.dumps(result)
             if as_json:
@@ -75,21 +78,26 @@ def inspect(
     raise typer.Exit(2 if verdicts["error"] else 1 if verdicts["review"] + verdicts["fail"] else 0)
 
 
-def _inspect(inspector: Inspector, path: Path, source: Path, out: Path | None) -> dict[str, Any]:
+def _inspect(inspector: Inspector, path: Path, target: Path | None) -> dict[str, Any]:
     from blemish.verdict import error_to_dict
 
     try:
         result = inspector.inspect(path)
-        if out is not None:
-            _write_overlay(inspector, path, out / overlay_name(path, source), result)
+        if target is not None:
+            _write_overlay(inspector, path, target, result)
     except ImageError as error:
         return error_to_dict(str(path), error)
     return result.to_dict()
 
 
-def overlay_name(path: Path, source: Path) -> Path:
-    """The overlay's name under --out: the image's own below its folder, ending in .png."""
+def overlay_name(path: Path, source: Path, *, nested: bool = False) -> Path:
+    """The overlay's name under --out: the image's own below its folder, ending in .png.
+
+    With `nested` the folder's own name leads.
+    """
     relative = path.relative_to(source) if path != source else Path(path.name)
+    if nested and path != source:
+        relative = Path(source.absolute().name) / relative
     return relative.with_name(relative.name + ".png")
 
 

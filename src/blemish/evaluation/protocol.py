@@ -7,7 +7,6 @@ computed are None.
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -54,7 +53,7 @@ class CategoryResult:
     figures: dict[str, float | None]
     fit_seconds: float
     latency_ms: dict[str, float]  # p50 and p95, file to verdict, one image at a time
-    peak_rss_mb: float
+    peak_rss_mb: float | None
     false_alarms: FalseAlarms | None = None
     notes: tuple[str, ...] = field(default=())
 
@@ -145,8 +144,12 @@ def mean_figures(results: Sequence[CategoryResult]) -> dict[str, float | None]:
     return means
 
 
-def peak_rss_mb() -> float:
-    """The most memory this process has held so far, in MB."""
+def peak_rss_mb() -> float | None:
+    """The most memory this process has held so far, in MB; None where the system won't tell."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Linux counts in kibibytes, macOS in bytes.
     return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)

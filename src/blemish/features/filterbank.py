@@ -75,10 +75,6 @@ class FilterBank(Backbone):
         self.get_buffer("fitted").fill_(True)
         return self
 
-    def run_in(self, dtype: torch.dtype) -> Self:
-        """Stay in float32: whitening divides by small eigenvalues, where half precision drowns."""
-        return self
-
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """Whitened maps of RGB images in [0, 1]."""
         if self.needs_fit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import timm
 import torch
@@ -28,6 +28,11 @@ class NetworkBackbone(Backbone):
     """A network with weights: loaded from a file, from a bundle, or random for ablations."""
 
     net: Any  # a module; timm's and torchvision's own types say no more
+
+    def run_in(self, dtype: torch.dtype) -> Self:
+        """Compute in `dtype` from now on."""
+        self.net.to(dtype)
+        return self
 
     def load(self, tensors: dict[str, Tensor], source: str) -> None:
         """Copy weights in; every tensor the cut network needs must be there and fit."""

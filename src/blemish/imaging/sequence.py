@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,14 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         """What to call an image in messages and records: its path, or its position."""
         item = self.items[index]
         return os.fspath(item) if isinstance(item, str | os.PathLike) else f"array {index}"
+
+    def without(self, positions: Sequence[int]) -> ImageSequence:
+        """The same sequence less the images at `positions`."""
+        left_out = set(positions)
+        kept = [item for index, item in enumerate(self.items) if index not in left_out]
+        rest = copy(self)
+        rest.items = kept
+        return rest
 
     def digests(self, progress: Progress = silent) -> list[str]:
         """A fingerprint of each image as the detector sees it, [N] hexadecimal strings.
