@@ -25,7 +25,9 @@ HEADINGS = {
 
 
 def evaluate(
-    dataset: Annotated[str, typer.Option("--dataset", metavar="NAME", help="mvtec or folder.")],
+    dataset: Annotated[
+        str, typer.Option("--dataset", metavar="NAME", help="mvtec, mtd, folder.")
+    ],
     root: Annotated[Path, typer.Option("--root", metavar="DIR", help="The dataset's folder.")],
     category: Annotated[
         list[str] | None,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from blemish.errors import DatasetError
-from blemish.evaluation.datasets import folder, mvtec
+from blemish.evaluation.datasets import folder, mtd, mvtec
 from blemish.evaluation.datasets._table import Category, Sample, load_mask
 
 __all__ = ["Category", "Sample", "load", "load_mask", "names"]
@@ -16,6 +16,7 @@ Loader = Callable[[Path, Sequence[str] | None, int], list[Category]]
 _LOADERS: dict[str, Loader] = {
     "mvtec": mvtec.load,
     "folder": folder.load,
+    "mtd": mtd.load,
 }
 
 

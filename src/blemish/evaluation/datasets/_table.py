@@ -113,6 +113,21 @@ def good_images(folder: Path) -> tuple[Path, ...]:
     return images
 
 
+def split_by_seed(
+    good: Sequence[Path], test_share: float, seed: int
+) -> tuple[tuple[Path, ...], list[Path], str]:
+    """Good images to learn from and to test on, in the given order, and a note that says so."""
+    n_test = max(1, round(test_share * len(good)))
+    drawn = set(np.random.default_rng(seed).permutation(len(good))[:n_test].tolist())
+    train = tuple(image for i, image in enumerate(good) if i not in drawn)
+    kept = [image for i, image in enumerate(good) if i in drawn]
+    note = (
+        f"no split on disk: {len(train)} of {len(good)} good images are for training and "
+        f"{n_test} for testing, drawn with seed {seed}"
+    )
+    return train, kept, note
+
+
 def good_samples(images: Iterable[Path]) -> list[Sample]:
     """Test samples of good images."""
     return [Sample(image, 0, GOOD) for image in images]

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from blemish.errors import DatasetError
 from blemish.evaluation.datasets._table import (
     Category,
@@ -22,6 +20,7 @@ from blemish.evaluation.datasets._table import (
     finished,
     good_samples,
     images_below,
+    split_by_seed,
     subfolders,
 )
 
@@ -57,14 +56,7 @@ def _split_by_seed(root: Path, seed: int) -> Category:
             f"{root} has {len(good)} images in a folder named good, ok or normal; at least two "
             "are needed, one to learn from and one to test on"
         )
-    n_test = max(1, round(TEST_SHARE * len(good)))
-    drawn = set(np.random.default_rng(seed).permutation(len(good))[:n_test].tolist())
-    train = tuple(image for i, image in enumerate(good) if i not in drawn)
-    kept = [image for i, image in enumerate(good) if i in drawn]
-    note = (
-        f"no split on disk: {len(train)} of {len(good)} good images are for training and "
-        f"{n_test} for testing, drawn with seed {seed}"
-    )
+    train, kept, note = split_by_seed(good, TEST_SHARE, seed)
     test = good_samples(kept) + _defective_below(root, root)
     return Category(NAME, train, tuple(test), (note,))
 
