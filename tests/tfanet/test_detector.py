@@ -17,7 +17,7 @@ from blemish.inspector import DETECTORS, Inspector
 from blemish.tfanet import PRESETS, TFANet
 from blemish.tfanet.explain import component_colours, contact_sheet, heat_colours
 from blemish.tfanet.presets import TFANetConfig
-from blemish.tfanet.templates import held_out, split
+from blemish.tfanet.templates import farthest, held_out, medoid, split
 
 SIZE = 64
 TINY: dict[str, Any] = {
@@ -89,7 +89,7 @@ def test_every_option_trains_and_scores(
 
 
 def test_training_makes_a_defect_worse_than_a_good_part(images: list[np.ndarray]) -> None:
-    """After enough steps a dark bar scores above every good part, and the map peaks there."""
+    """A dark bar scores above every good part, and the map peaks within a patch of it."""
     longer = {**TINY, "dim": 64, "depth": 2, "fdrm_dim": 32, "epochs": 40, "lr": 3e-3}
     detector = TFANet(**longer, sigma=1.0).fit(images)
     bad = picture(50)
@@ -98,8 +98,8 @@ def test_training_makes_a_defect_worse_than_a_good_part(images: list[np.ndarray]
     found = maps(detector, bad)
     assert float(detector.scores(found)[0]) > max(good)
     y, x = np.unravel_index(int(found[0].argmax()), (SIZE, SIZE))
-    assert 18 <= y < 46
-    assert 22 <= x < 38
+    assert 24 - 16 <= y < 40 + 16  # a patch is 4 features of 4 pixels
+    assert 28 - 16 <= x < 32 + 16
 
 
 def test_scores_do_not_depend_on_the_batch(trained: TFANet, images: list[np.ndarray]) -> None:
@@ -287,11 +287,21 @@ def test_template_from_a_file(images: list[np.ndarray], tmp_path: Path) -> None:
     assert torch.equal(maps(by_file, images[3]), maps(by_index, images[3]))
 
 
-def test_medoid_is_the_most_typical_image() -> None:
-    """Among parts of one kind and a stranger, the stranger is never the template."""
-    strangers = [np.zeros((SIZE, SIZE, 3), np.float32)] + [picture(seed) for seed in range(5)]
-    detector = TFANet(**TINY, template="medoid", calibration_share=0).fit(strangers)
-    assert detector.template_positions_ != [0]
+def test_medoid_is_nearest_to_all_and_others_are_far() -> None:
+    """The medoid has the least sum of distances; further templates are each the farthest left."""
+    line = torch.tensor([[0.0], [1.0], [2.0], [10.0], [11.0]])
+    assert medoid(line) == 2  # sums of distances: 24, 21, 20, 28, 32
+    assert farthest(line, line[2:3], 2) == [4, 0]
+    same = torch.zeros(3, 1)
+    assert sorted(farthest(same, same[:1], 3)) == [0, 1, 2]
+
+
+def test_several_templates_are_different_training_images(images: list[np.ndarray]) -> None:
+    """Three templates are three images, all of them trained on, the named one first."""
+    detector = TFANet(**TINY, templates=3, template=4).fit(images)
+    assert detector.template_positions_[0] == 4
+    assert len(set(detector.template_positions_)) == 3
+    assert set(detector.template_positions_) <= set(detector.templates_)
 
 
 def test_a_run_resumes_from_its_folder(images: list[np.ndarray], tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from blemish.tfanet.templates import choose_templates, held_out, named_position,
 from blemish.tfanet.training import RunOptions, Watch, train
 
 # Where a run takes place, which a bundle need not know.
-_PLACE = ("run_dir", "cache_mb", "devices")
+_PLACE = ("run_dir", "cache_mb")
 OPTIONS = tuple(field.name for field in dataclasses.fields(TFANetConfig))
 
 
@@ -52,7 +52,6 @@ class TFANet(Detector):
     `calibration_share`: share of the good images that is not trained on but kept for calibration.
     `run_dir`: folder of the checkpoint and logs; a run that was stopped goes on from there.
     `cache_mb`: memory for cached features, beyond which they go to a temporary file.
-    `devices`: data-parallel devices to train on.
     """
 
     method: ClassVar[str] = "tfanet"
@@ -67,7 +66,6 @@ class TFANet(Detector):
         calibration_share: float = 0.2,
         run_dir: str | None = None,
         cache_mb: int = 4096,
-        devices: int = 1,
         **options: Any,
     ) -> None:
         self.preset = preset
@@ -76,7 +74,6 @@ class TFANet(Detector):
         self.calibration_share = calibration_share
         self.run_dir = run_dir
         self.cache_mb = cache_mb
-        self.devices = devices
         self.options = options
         if unknown := [name for name in options if name not in OPTIONS]:
             raise ParameterError(
@@ -168,7 +165,8 @@ class TFANet(Detector):
 
     def scores(self, maps: Tensor) -> Tensor:
         """One score a map [B, H, W]: its standard deviation, or maximum, [B]."""
-        return image_scores(maps, self.config)
+        self._check_fitted()
+        return image_scores(maps, self.network_.config)
 
     def calibration_parts(self, images: int) -> int:
         """How many of `images` good images are held back from training."""
@@ -278,14 +276,14 @@ class TFANet(Detector):
         backbone: Backbone,
     ) -> RunOptions:
         if self.run_dir is None:
-            return RunOptions(devices=self.devices)
+            return RunOptions()
         run = {
             "config": config.to_dict(),
             "backbone": [backbone.name, backbone.weights_sha256, list(self.levels)],
             "images": [digest(training[index]) for index in range(len(training))],
             "template": None if template is None else digest(template.cpu().numpy()),
         }
-        return RunOptions(Path(self.run_dir), fingerprint(run), devices=self.devices)
+        return RunOptions(Path(self.run_dir), fingerprint(run))
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "network_"):

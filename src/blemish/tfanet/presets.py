@@ -196,7 +196,8 @@ def _parsed(values: dict[str, Any]) -> dict[str, Any]:
         if name == "betas" and isinstance(value, str)
     }
     return {
-        name: _validated(name, value, adapters[name], strict=False)
+        # `--set feature_norm=none` arrives as None, which no option has as a value.
+        name: _validated(name, "none" if value is None else value, adapters[name], strict=False)
         for name, value in (values | pairs).items()
     }
 

@@ -86,21 +86,21 @@ def choose_templates(
         with torch.inference_mode():
             start = _describe(extractor, to_batch([picture], device))
     else:
-        index = _medoid(described) if first is None else training.index(first)
+        index = medoid(described) if first is None else training.index(first)
         start = described[index : index + 1]
         first = training[index]
-    others = _farthest(described, start, config.templates - 1)
+    others = farthest(described, start, config.templates - 1)
     positions = (-1 if first is None else first, *(training[index] for index in others))
     pictures = [picture if index < 0 else images[index] for index in positions]
     return Chosen(to_batch([p for p in pictures if p is not None], device), positions)
 
 
-def _medoid(described: Tensor) -> int:
+def medoid(described: Tensor) -> int:
     """The image whose distances to all others [N, F] are least in sum."""
     return int(torch.cdist(described, described).sum(dim=1).argmin())
 
 
-def _farthest(described: Tensor, start: Tensor, count: int) -> list[int]:
+def farthest(described: Tensor, start: Tensor, count: int) -> list[int]:
     """Greedily `count` rows of [N, F], each farthest from all chosen before it."""
     nearest = torch.cdist(described, start)[:, 0]
     chosen: list[int] = []
