@@ -25,9 +25,7 @@ HEADINGS = {
 
 
 def evaluate(
-    dataset: Annotated[
-        str, typer.Option("--dataset", metavar="NAME", help="mvtec, mtd, folder.")
-    ],
+    dataset: Annotated[str, typer.Option("--dataset", metavar="NAME", help="mvtec, mtd, folder.")],
     root: Annotated[Path, typer.Option("--root", metavar="DIR", help="The dataset's folder.")],
     category: Annotated[
         list[str] | None,

@@ -182,6 +182,7 @@ class TFANet(Detector):
         progress: Progress = silent,
     ) -> Iterator[Tensor]:
         """Maps of good images that were not trained on; raises where one was."""
+        self._check_fitted()
         if any(index >= 0 for index in own):
             raise ParameterError(
                 "TFA-Net cannot calibrate on images it was trained on; give other good parts."
