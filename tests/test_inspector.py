@@ -19,6 +19,7 @@ from blemish.errors import (
     BundleError,
     CalibrationError,
     ImageError,
+    ImageSizeError,
     ImageTruncatedError,
     NotFittedError,
     ParameterError,
@@ -286,3 +287,13 @@ def test_devices() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ParameterError, match="sees no GPU"):
             resolve_device("cuda")
+
+
+def test_max_pixels_holds_for_learning_and_inspecting(good_images: list[np.ndarray]) -> None:
+    """An image above the limit is refused, when learning and when inspecting."""
+    with pytest.raises(ImageError, match="max_pixels"):
+        Inspector(HETMM(sheets=2), size=SIZE, device="cpu", max_pixels=99).fit(good_images)
+    fitted = Inspector(HETMM(sheets=2), size=SIZE, device="cpu").fit(good_images[:3])
+    fitted.max_pixels = 99
+    with pytest.raises(ImageSizeError, match="max_pixels"):
+        fitted.inspect(good_images[0])

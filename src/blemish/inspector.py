@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from blemish._version import __version__
@@ -28,7 +29,7 @@ from blemish.detector import Detector, to_batch
 from blemish.errors import BundleError, CalibrationError, NotFittedError, ParameterError
 from blemish.features import restore_backbone
 from blemish.hetmm import HETMM
-from blemish.imaging import ImageSequence, Progress, View, read_image, silent
+from blemish.imaging import MAX_PIXELS, ImageSequence, Progress, View, read_image, silent
 from blemish.tfanet import TFANet
 from blemish.verdict import (
     Calibration,
@@ -45,7 +46,8 @@ class Inspector:
     """Learns from good parts, then says pass, review or fail.
 
     `detector` is HETMM() by default; `size` the side of the square view in pixels; `device` is
-    `auto`, `cpu` or `cuda`; `bit_depth` what 16-bit images were taken with (None: 16).
+    `auto`, `cpu` or `cuda`; `bit_depth` what 16-bit images were taken with (None: 16); images of
+    more than `max_pixels` are refused before they are decoded.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Inspector:
         device: str = "auto",
         seed: int = 0,
         bit_depth: int | None = None,
+        max_pixels: int = MAX_PIXELS,
         name: str = "",
     ) -> None:
         self.detector = detector if detector is not None else HETMM()
@@ -63,6 +66,7 @@ class Inspector:
         self.device = device
         self.seed = seed
         self.bit_depth = bit_depth
+        self.max_pixels = max_pixels
         self.name = name
         self.version = 0
         self.calibration: Calibration | None = None
@@ -132,7 +136,7 @@ class Inspector:
         """The result for one image: a path, bytes, a file-like, or an array (see `read_image`)."""
         self._check_fitted()
         started = time.perf_counter()
-        pixels = read_image(image, order=order, bit_depth=self.bit_depth)
+        pixels = self.read(image, order=order)
         batch = to_batch([self.view.apply(pixels)], self._device)
         maps = self.detector.anomaly_maps(batch)
         score = float(self.detector.scores(maps)[0])
@@ -161,6 +165,10 @@ class Inspector:
             version=self.version,
             latency_ms=(time.perf_counter() - started) * 1e3,
         )
+
+    def read(self, image: Any, *, order: Literal["rgb", "bgr"] = "rgb") -> npt.NDArray[np.float32]:
+        """An image's pixels [H, W, 3] as this inspector reads them, before the view."""
+        return read_image(image, order=order, bit_depth=self.bit_depth, max_pixels=self.max_pixels)
 
     def save(self, folder: str | os.PathLike[str]) -> Manifest:
         """Write the bundle; an older bundle at `folder` is replaced in one step."""
@@ -192,7 +200,13 @@ class Inspector:
         return write_bundle(folder, manifest, self.detector.state())
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], *, device: str = "auto") -> Inspector:
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        max_pixels: int = MAX_PIXELS,
+    ) -> Inspector:
         """The inspector of a bundle, every file of which is checked against its manifest."""
         manifest = read_manifest(folder)
         if manifest.method not in DETECTORS:
@@ -220,6 +234,7 @@ class Inspector:
             device=device,
             seed=manifest.training.seed,
             bit_depth=manifest.bit_depth,
+            max_pixels=max_pixels,
             name=bundle_name(folder),
         )
         inspector.view = View.from_dict(manifest.view)
@@ -250,7 +265,9 @@ class Inspector:
         return resolve_device(self.device)
 
     def _sequence(self, source: Any) -> ImageSequence:
-        return ImageSequence(source, self.view, bit_depth=self.bit_depth)
+        return ImageSequence(
+            source, self.view, bit_depth=self.bit_depth, max_pixels=self.max_pixels
+        )
 
     def _calibration_scores(
         self, images: ImageSequence, digests: list[str], rate: float, progress: Progress

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from blemish.imaging import MAX_PIXELS
+
 if TYPE_CHECKING:
     from blemish.inspector import Inspector
 
@@ -32,6 +34,9 @@ BitDepth = Annotated[
     int | None,
     typer.Option("--bit-depth", help="Bits that 16-bit images really have, e.g. 12. [default: 16]"),
 ]
+MaxPixels = Annotated[
+    int, typer.Option("--max-pixels", help="Larger images are refused before they are decoded.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
 
 
@@ -45,6 +50,7 @@ def build_inspector(
     seed: int,
     settings: list[str] | None,
     bit_depth: int | None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Inspector:
     """The unfitted inspector that these options describe."""
     from blemish.detector import parse_settings
@@ -61,4 +67,11 @@ def build_inspector(
         if "sheets" not in detector.setting_names():
             raise ParameterError(f"--sheets: {method} keeps no sheets; leave the option out")
         values["sheets"] = sheets or None
-    return Inspector(detector(**values), size=size, device=device, seed=seed, bit_depth=bit_depth)
+    return Inspector(
+        detector(**values),
+        size=size,
+        device=device,
+        seed=seed,
+        bit_depth=bit_depth,
+        max_pixels=max_pixels,
+    )

@@ -10,6 +10,7 @@ import typer
 from blemish.cli import _options as options
 from blemish.cli._output import check_output, say, write_json
 from blemish.cli._progress import progress_bar
+from blemish.imaging import MAX_PIXELS
 
 if TYPE_CHECKING:
     from blemish.evaluation.protocol import CategoryResult
@@ -43,6 +44,7 @@ def evaluate(
         typer.Option(help="Also calibrate, and count rejected good parts and escaped defects."),
     ] = None,
     bit_depth: options.BitDepth = None,
+    max_pixels: options.MaxPixels = MAX_PIXELS,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE|-", help="All figures as JSON.")
     ] = None,
@@ -64,6 +66,7 @@ def evaluate(
             seed=seed,
             settings=settings,
             bit_depth=bit_depth,
+            max_pixels=max_pixels,
         )
 
     categories = load(dataset, root, category or None, seed)

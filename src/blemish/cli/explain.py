@@ -23,14 +23,14 @@ def explain(
     """Write pictures of what the method sees in one image: one PNG each, and all in one sheet."""
     from blemish.detector import to_batch
     from blemish.errors import ParameterError
-    from blemish.imaging import atomic_write, encode_png, read_image
+    from blemish.imaging import atomic_write, encode_png
     from blemish.inspector import Inspector, resolve_device
     from blemish.tfanet.explain import contact_sheet
 
     if output.exists() and not output.is_dir():
         raise ParameterError(f"--output {output}: this is a file; give a folder")
     inspector = Inspector.load(bundle, device=device)
-    pixels = read_image(image, bit_depth=inspector.bit_depth)
+    pixels = inspector.read(image)
     batch = to_batch([inspector.view.apply(pixels)], resolve_device(device))
     pictures = inspector.detector.explain(batch)
     pictures = {**pictures, "sheet": contact_sheet(pictures)}

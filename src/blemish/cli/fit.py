@@ -11,6 +11,7 @@ import typer
 from blemish.cli import _options as options
 from blemish.cli._output import check_output, say, write_json
 from blemish.cli._progress import progress_bar
+from blemish.imaging import MAX_PIXELS
 
 if TYPE_CHECKING:
     from blemish.inspector import Inspector
@@ -38,6 +39,7 @@ def fit(
         ),
     ] = None,
     bit_depth: options.BitDepth = None,
+    max_pixels: options.MaxPixels = MAX_PIXELS,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE|-", help="The summary as JSON.")
     ] = None,
@@ -58,6 +60,7 @@ def fit(
         seed=seed,
         settings=settings,
         bit_depth=bit_depth,
+        max_pixels=max_pixels,
     )
     started = time.perf_counter()
     given = inspector.calibration_parts(good)

@@ -14,6 +14,7 @@ from blemish.cli import _options as options
 from blemish.cli._output import check_output, say, write_text
 from blemish.cli._progress import progress_bar
 from blemish.errors import BlemishError, ImageError, ParameterError
+from blemish.imaging import MAX_PIXELS
 
 if TYPE_CHECKING:
     from blemish.inspector import Inspector
@@ -40,6 +41,7 @@ def inspect(
         typer.Option("--out", metavar="DIR", help="Write an overlay beside each result."),
     ] = None,
     device: options.Device = "auto",
+    max_pixels: options.MaxPixels = MAX_PIXELS,
     quiet: options.Quiet = False,
 ) -> None:
     """Inspect images. Exit status: 0 all pass, 1 some review or fail, 2 some error."""
@@ -52,7 +54,7 @@ def inspect(
     images = [(path, source) for source in sources for path in expand(source, recursive=True)]
     # Folders may hold the same names; with several of them each keeps its own place under --out.
     nested = len([source for source in sources if source.is_dir()]) > 1
-    inspector = Inspector.load(bundle, device=device)
+    inspector = Inspector.load(bundle, device=device, max_pixels=max_pixels)
     # People at a terminal get a line a part; pipes and --json get JSON.
     as_json = str(json_file) == "-" or (json_file is None and not sys.stdout.isatty())
     lines: list[str] = []
@@ -102,10 +104,10 @@ def overlay_name(path: Path, source: Path, *, nested: bool = False) -> Path:
 
 
 def _write_overlay(inspector: Inspector, path: Path, target: Path, result: Any) -> None:
-    from blemish.imaging import atomic_write, encode_png, overlay, read_image
+    from blemish.imaging import atomic_write, encode_png, overlay
 
     picture = overlay(
-        read_image(path, bit_depth=inspector.bit_depth),
+        inspector.read(path),
         result.anomaly_map,
         threshold=None if inspector.calibration is None else inspector.calibration.region_threshold,
         regions=result.regions,

@@ -2,12 +2,13 @@
 
 from blemish.imaging.drawing import encode_jpeg, encode_png, overlay
 from blemish.imaging.files import IMAGE_SUFFIXES, atomic_write, expand, list_images
-from blemish.imaging.reading import read_image
+from blemish.imaging.reading import MAX_PIXELS, read_image
 from blemish.imaging.sequence import ImageSequence, Progress, digest, silent
 from blemish.imaging.view import View
 
 __all__ = [
     "read_image",
+    "MAX_PIXELS",
     "View",
     "ImageSequence",
     "digest",
