@@ -119,8 +119,8 @@ def test_overlays(cli, bundle: Path, failing: Path, passing: Path, tmp_path: Pat
     out = tmp_path / "out"
     cli("inspect", bundle, failing, passing.parent, "--out", out)
     names = {str(path.relative_to(out)) for path in out.rglob("*.png")}
-    assert names == {"patched.png.png", *(f"{n:03d}.png.png" for n in range(20))}
-    with Image.open(out / "patched.png.png") as picture:
+    assert names == {"patched.png", *(f"{n:03d}.png" for n in range(20))}
+    with Image.open(out / "patched.png") as picture:
         assert picture.size == (64, 64)
 
 

@@ -93,14 +93,16 @@ def _inspect(inspector: Inspector, path: Path, target: Path | None) -> dict[str,
 
 
 def overlay_name(path: Path, source: Path, *, nested: bool = False) -> Path:
-    """The overlay's name under --out: the image's own below its folder, ending in .png.
+    """The overlay's name under --out: the image's own below its folder, made to end in .png.
 
     With `nested` the folder's own name leads.
     """
     relative = path.relative_to(source) if path != source else Path(path.name)
     if nested and path != source:
         relative = Path(source.absolute().name) / relative
-    return relative.with_name(relative.name + ".png")
+    if relative.suffix == ".png":
+        return relative
+    return relative.with_name(relative.name + ".png")  # 7.jpg.png: a 7.png may lie beside it
 
 
 def _write_overlay(inspector: Inspector, path: Path, target: Path, result: Any) -> None:
