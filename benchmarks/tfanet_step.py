@@ -148,7 +148,7 @@ def measure(way: str, setting: Setting) -> dict[str, Any]:
         "seconds_min": min(wall),
         "seconds_spread": max(wall) - min(wall),
         "processor_seconds_median": statistics.median(processor),
-        "peak_rss_mb": round(peak_rss_mb(), 1),
+        "peak_rss_mb": peak_rss_mb(),
         "rss_before_mb": round(before, 1),
         "peak_gpu_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else None,
     }

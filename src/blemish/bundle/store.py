@@ -21,7 +21,7 @@ from safetensors.numpy import load, save
 
 from blemish.bundle.manifest import NAME, FileRecord, Manifest, is_manifest
 from blemish.errors import BundleError
-from blemish.imaging import atomic_write
+from blemish.imaging import atomic_write, umask
 
 Tensors = dict[str, npt.NDArray[np.generic]]
 
@@ -112,19 +112,13 @@ def _staging(target: Path) -> Iterator[Path]:
     stage = Path(tempfile.mkdtemp(dir=target.absolute().parent, prefix=f".{target.name}-"))
     try:
         yield stage
-        stage.chmod(0o777 & ~_umask())
+        stage.chmod(0o777 & ~umask())
         if target.is_dir():
             target.rmdir()  # check_target has seen that it is empty
         stage.rename(target)
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _remove_unused(target: Path, manifest: Manifest) -> None:

@@ -114,7 +114,7 @@ def _rows(
 ) -> tuple[list[Row], list[float]]:
     from blemish.demo.page import Row
     from blemish.evaluation.datasets import load_mask
-    from blemish.imaging import encode_jpeg, encode_png, overlay, read_image
+    from blemish.imaging import encode_jpeg, encode_png, overlay
 
     assert inspector.calibration is not None
     rows: list[Row] = []
@@ -123,7 +123,7 @@ def _rows(
     for done, (path, sample) in enumerate(samples, start=1):
         try:
             result = inspector.inspect(path)
-            image = read_image(path)
+            image = inspector.read(path)
         except ImageError as error:
             say(f"left out: {error}")
             continue

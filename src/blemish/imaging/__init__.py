@@ -1,7 +1,7 @@
 """Reading, framing and drawing images; OpenCV and Pillow are imported at first use."""
 
 from blemish.imaging.drawing import encode_jpeg, encode_png, overlay
-from blemish.imaging.files import IMAGE_SUFFIXES, atomic_write, expand, list_images
+from blemish.imaging.files import IMAGE_SUFFIXES, atomic_write, expand, list_images, umask
 from blemish.imaging.reading import MAX_PIXELS, read_image
 from blemish.imaging.sequence import ImageSequence, Progress, digest, silent
 from blemish.imaging.view import View
@@ -18,6 +18,7 @@ __all__ = [
     "list_images",
     "expand",
     "atomic_write",
+    "umask",
     "overlay",
     "encode_png",
     "encode_jpeg",
