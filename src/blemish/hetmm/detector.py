@@ -23,7 +23,8 @@ from blemish.detector import (
 )
 from blemish.errors import NotFittedError, ParameterError
 from blemish.features import Backbone, create_backbone, precision_dtype
-from blemish.hetmm.matching import TileBank, check_windows, mutual_match
+from blemish.hetmm.bank import TileBank
+from blemish.hetmm.matching import check_windows, mutual_match
 from blemish.hetmm.selection import METHODS, WHOLE_SHEETS, Method, gather, select, whole_sheets
 from blemish.imaging import Progress, silent
 from blemish.maps import enlarge
