@@ -8,25 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from trees import TREES, mask_file, picture
 
 from blemish.errors import DatasetError, NoImagesError
 from blemish.evaluation import datasets
 from blemish.evaluation.datasets import Sample, load_mask
-
-
-def picture(path: Path, size: tuple[int, int] = (6, 4), value: int = 90) -> Path:
-    """Write a grey image of (width, height)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("L", size, value).save(path)
-    return path
-
-
-def mask_file(path: Path, array: np.ndarray, mode: str | None = None) -> Path:
-    """Write an array as a mask, converted to `mode` where one is given."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(array)
-    (image.convert(mode) if mode else image).save(path)
-    return path
 
 
 @pytest.fixture
@@ -75,9 +61,44 @@ class TestNames:
 
     @pytest.mark.parametrize("name", datasets.names())
     def test_missing_root(self, name, tmp_path):
-        """Every dataset says which folder is missing."""
-        with pytest.raises(DatasetError, match=r"nowhere is not a folder"):
+        """Every dataset says which folder or file is missing."""
+        said = "nowhere does not exist" if name == "list" else "nowhere is not a folder"
+        with pytest.raises(DatasetError, match=said):
             datasets.load(name, tmp_path / "nowhere")
+
+    @pytest.mark.parametrize("name", sorted(set(datasets.names()) - {"deeppcb"}))
+    def test_every_layout_loads(self, name, tmp_path):
+        """Every layout gives good images to learn from, both kinds to test on, and no overlap."""
+        for category in datasets.load(name, TREES[name](tmp_path)):
+            assert category.train
+            assert {sample.label for sample in category.test} == {0, 1}
+            held_out = {sample.image for sample in (*category.test, *category.unused)}
+            assert not (set(category.train) | set(category.validation)) & held_out
+            files = [*category.train, *category.validation, *held_out]
+            assert all(path.is_file() for path in files)
+            assert category.missing == ()
+
+    @pytest.mark.parametrize("name", sorted(set(datasets.names()) - {"folder", "list"}))
+    def test_root_one_level_off(self, name, tmp_path):
+        """Given a folder above or inside, the error names the right one."""
+        root = tmp_path / "outer" / "inner"
+        root.mkdir(parents=True)
+        TREES[name](root)
+        folders = [path for path in sorted(root.rglob("*")) if path.is_dir()]
+        inside = next((path for path in folders if path.parent != root), folders[0])
+        for wrong in (tmp_path / "outer", inside):
+            with pytest.raises(DatasetError, match=r"give .*inner.*, which has"):
+                datasets.tables(name, wrong)
+
+    @pytest.mark.parametrize("name", datasets.names())
+    def test_empty_root(self, name, tmp_path):
+        """An empty folder is refused in one sentence by every dataset."""
+        root = tmp_path / "a" / "b" / "empty"
+        root.mkdir(parents=True)
+        with pytest.raises(DatasetError) as caught:
+            datasets.load(name, root)
+        assert str(root) in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 class TestMvtec:

@@ -11,17 +11,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blemish.errors import DatasetError
+from blemish.evaluation.datasets._folders import (
+    choose,
+    existing_root,
+    images_below,
+    subfolders,
+    wrong_folder,
+)
 from blemish.evaluation.datasets._table import (
     Category,
     Sample,
-    choose,
     defective_samples,
-    existing_root,
     finished,
     good_samples,
-    images_below,
     split_by_seed,
-    subfolders,
 )
 
 NAME = "folder"
@@ -33,9 +36,19 @@ TEST_SHARE = 0.2
 def load(root: Path, categories: Sequence[str] | None, seed: int) -> list[Category]:
     """The one category `folder`; `seed` draws the split where there is none on disk."""
     choose(categories, [NAME], existing_root(root))
-    on_disk = (root / "train").is_dir() or (root / "test").is_dir()
+    if not _is_root(root):
+        raise wrong_folder(root, _is_root, "train/good folder, nor one named good, ok or normal")
+    on_disk = _is_split(root)
     category = _split_on_disk(root) if on_disk else _split_by_seed(root, seed)
     return [finished(category, root / "test" if on_disk else root)]
+
+
+def _is_split(folder: Path) -> bool:
+    return (folder / "train").is_dir() or (folder / "test").is_dir()
+
+
+def _is_root(folder: Path) -> bool:
+    return _is_split(folder) or any(f.name.casefold() in GOOD_NAMES for f in subfolders(folder))
 
 
 def _split_on_disk(root: Path) -> Category:

@@ -11,16 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blemish.errors import DatasetError
+from blemish.evaluation.datasets._folders import (
+    choose,
+    existing_root,
+    images_below,
+    subfolders,
+    wrong_folder,
+)
 from blemish.evaluation.datasets._table import (
     Category,
     Sample,
-    choose,
-    existing_root,
     finished,
     good_samples,
-    images_below,
     split_by_seed,
-    subfolders,
 )
 
 NAME = "mtd"
@@ -32,6 +35,8 @@ TEST_SHARE = 0.2
 def load(root: Path, categories: Sequence[str] | None, seed: int) -> list[Category]:
     """The one category `mtd`; `seed` draws the split."""
     choose(categories, [NAME], existing_root(root))
+    if not _is_root(root):
+        raise wrong_folder(root, _is_root, f"{FREE}/Imgs folder")
     good = _pictures(root / FREE)
     if len(good) < 2:
         raise DatasetError(
@@ -43,6 +48,10 @@ def load(root: Path, categories: Sequence[str] | None, seed: int) -> list[Catego
         sample for kind in kinds if kind.name != FREE for sample in _defective(kind)
     ]
     return [finished(Category(NAME, train, tuple(test), (note,)), root)]
+
+
+def _is_root(folder: Path) -> bool:
+    return (folder / FREE / "Imgs").is_dir()
 
 
 def _pictures(kind: Path) -> list[Path]:

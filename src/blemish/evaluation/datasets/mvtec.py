@@ -10,52 +10,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from blemish.errors import DatasetError
-from blemish.evaluation.datasets._table import (
-    GOOD,
-    Category,
-    Sample,
+from blemish.evaluation.datasets._folders import (
+    category_folders,
     choose,
-    defective_samples,
-    existing_root,
-    finished,
     good_images,
-    good_samples,
     images_below,
     subfolders,
 )
+from blemish.evaluation.datasets._table import (
+    GOOD,
+    Category,
+    MaskRule,
+    Sample,
+    defective_samples,
+    finished,
+    good_samples,
+)
+
+LAYOUT = "<category>/train and <category>/test folders"
 
 
 def load(root: Path, categories: Sequence[str] | None, seed: int) -> list[Category]:
     """The asked categories, or all there are; the split is on disk, so `seed` changes nothing."""
-    folders = _category_folders(existing_root(root))
+    folders = category_folders(root, is_category, LAYOUT)
     return [load_category(folders[name]) for name in choose(categories, list(folders), root)]
 
 
-def load_category(folder: Path) -> Category:
-    """One category, named after its folder. Raises DatasetError where a part is missing."""
-    train = good_images(folder / "train" / GOOD)
+def load_category(folder: Path, *, good: str = GOOD, mask_rule: MaskRule = "half") -> Category:
+    """One category, named after its folder, whose good images lie in folders named `good`.
+
+    Raises DatasetError where a part is missing.
+    """
+    train = good_images(folder / "train" / good)
     test: list[Sample] = []
     for kind in subfolders(folder / "test"):
-        if kind.name == GOOD:
+        if kind.name == good:
             test += good_samples(images_below(kind))
         else:
-            test += defective_samples(kind, folder / "ground_truth" / kind.name)
+            test += defective_samples(kind, folder / "ground_truth" / kind.name, mask_rule)
     return finished(Category(folder.resolve().name, train, tuple(test)), folder / "test")
 
 
-def _category_folders(root: Path) -> dict[str, Path]:
-    """Category name to folder: the root itself where it holds train and test."""
-    if _is_category(root):
-        return {root.resolve().name: root}
-    folders = {folder.name: folder for folder in subfolders(root) if _is_category(folder)}
-    if not folders:
-        raise DatasetError(
-            f"{root} has no <category>/train and <category>/test folders; give the dataset's "
-            "folder or the folder of one category"
-        )
-    return folders
-
-
-def _is_category(folder: Path) -> bool:
+def is_category(folder: Path) -> bool:
+    """Whether a folder holds one category."""
     return (folder / "train").is_dir() or (folder / "test").is_dir()
