@@ -19,7 +19,7 @@ from blemish.evaluation.metrics import (
     f1_max,
 )
 
-steady = settings(deadline=None, derandomize=True, max_examples=150)
+steady = settings(deadline=None, derandomize=True, max_examples=80)
 
 
 @st.composite
@@ -172,14 +172,16 @@ class TestPixelFigures:
     @steady
     def test_aupro_is_its_definition(self, pairs):
         """AUPRO from one sort equals thresholding at every distinct score, region by region."""
-        assert measure(pairs).aupro == pytest.approx(direct_aupro(pairs), abs=1e-9)
+        found = measure(pairs)
+        assert found.aupro == pytest.approx(direct_aupro(pairs), abs=1e-9)
+        assert found.aupro_005 == pytest.approx(direct_aupro(pairs, 0.05), abs=1e-9)
 
     def test_aupro_without_ties(self):
         """AUPRO also equals its definition where all scores differ, on larger maps."""
         rng = np.random.default_rng(3)
         pairs = [
-            ((rng.random((24, 20)) + 0.5 * mask).astype(np.float32), mask)
-            for mask in rng.random((4, 24, 20)) < 0.1
+            ((rng.random((16, 14)) + 0.5 * mask).astype(np.float32), mask)
+            for mask in rng.random((3, 16, 14)) < 0.1
         ]
         assert measure(pairs).aupro == pytest.approx(direct_aupro(pairs), abs=1e-9)
 
@@ -206,16 +208,18 @@ class TestPixelFigures:
         """A map that equals the mask gets 1 in every figure, exactly."""
         mask = np.zeros((9, 9), bool)
         mask[3:5, 3:6] = mask[7, 7] = True
-        assert measure([(mask.astype(np.float32), mask)]) == PixelScores(1.0, 1.0, 1.0, 1.0)
+        expected = PixelScores(1.0, 1.0, 1.0, 1.0, aupro_005=1.0)
+        assert measure([(mask.astype(np.float32), mask)]) == expected
 
     def test_constant_map(self):
-        """A constant map gets chance: AUROC 0.5, AP the share of defects, AUPRO 0.15."""
+        """A constant map gets chance: AUROC 0.5, AP the share of defects, half of AUPRO's limit."""
         mask = np.zeros((10, 10), bool)
         mask[0, :5] = True
         found = measure([(np.full((10, 10), 3.0, np.float32), mask)])
         assert found.auroc == 0.5
         assert found.ap == pytest.approx(0.05)
         assert found.aupro == pytest.approx(0.15)
+        assert found.aupro_005 == pytest.approx(0.025)
 
     @pytest.mark.parametrize(
         ("mask", "words"),
@@ -254,6 +258,29 @@ class TestPixelFigures:
         ramp = np.clip(1 - (np.arange(8) + 0.5) / 4 + 0.5, 0, 1)
         enlarged = (4 * np.outer(ramp, ramp)).astype(np.float32)
         assert measure([(small, mask)]) == measure([(enlarged, mask)])
+
+    def test_ground_truth_is_never_dilated(self):
+        """At a resolution asked for, a mask keeps its share of pixels: none is added at its rim."""
+        mask = np.zeros((8, 8), bool)
+        mask[2:6, 2:6] = True
+        scores = np.random.default_rng(4).random((4, 4)).astype(np.float32)
+        asked = PixelMetrics(resolution=(4, 4))
+        asked.add(scores, mask)
+        small = np.zeros((4, 4), bool)
+        small[1:3, 1:3] = True
+        assert asked.compute() == measure([(scores, small)])
+
+    def test_resolution_brings_all_maps_to_one_size(self):
+        """Good images too are scored at the resolution asked for, whatever their own size."""
+        mask = np.zeros((4, 4), bool)
+        mask[0] = True
+        maps = np.random.default_rng(5).random((2, 4, 4)).astype(np.float32)
+        asked, plain = PixelMetrics(resolution=(4, 4)), PixelMetrics()
+        for metrics in (asked, plain):
+            metrics.add(maps[0], mask)
+        asked.add(maps[1], size=(64, 64))
+        plain.add(maps[1])
+        assert asked.compute() == plain.compute()
 
     def test_good_images_count_at_the_size_given(self):
         """A good image without a mask weighs as many pixels as its size says."""

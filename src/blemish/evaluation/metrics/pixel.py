@@ -1,170 +1,253 @@
-"""Exact pixel AUROC, average precision, best F1 and AUPRO over the pooled pixels of a test set.
+"""Exact pixel figures over the pooled pixels of a test set, all of it or one kind of defect.
 
-AUPRO is after Bergmann et al., "The MVTec Anomaly Detection Dataset" (IJCV 2021), section 5:
-the area under per-region overlap over false-positive rate up to 0.3, here from every distinct
-score. Good and defective pixels are kept apart: good ones, nearly all, cost four bytes each and
-one sort in place; only the scores of defective pixels are ever thresholds that matter.
+Good and defective pixels are kept apart: good ones, nearly all, cost four bytes each and one sort
+in place; only the scores of defective pixels are ever thresholds that matter, and these are
+walked through once, in blocks. No scores are sampled, binned or rounded (maps are float32).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.errors import ImageArrayError
-from blemish.evaluation.metrics.image import Ranking, rank
+from blemish.errors import ImageArrayError, ParameterError
+from blemish.evaluation.metrics.overlap import OverlapArea, Overlaps, SaturatedDefect
+from blemish.evaluation.metrics.pool import Pool
+from blemish.evaluation.metrics.ranking import Rows, Tally, count_above
 
-FPR_LIMIT = 0.3
+FPR_LIMIT = 0.3  # of AUPRO
+STRICT_FPR_LIMIT = 0.05  # of AUPRO at 0.05, and of sPRO
+DEFECTIVE = "defective"
 
 
 @dataclass(frozen=True)
 class PixelScores:
-    """The four pixel figures, each None where it has no value; `reason` then says why."""
+    """The pixel figures, each None where it has no value; `reason` then says why.
+
+    `spro` is None, without a reason, where no defects with saturation areas were added.
+    """
 
     auroc: float | None = None
     ap: float | None = None
     f1_max: float | None = None
     aupro: float | None = None
+    aupro_005: float | None = None
+    spro: float | None = None
     reason: str | None = None
 
 
-class _Pool:
-    """A float32 array that grows in place, so that joining never holds the scores twice."""
+@dataclass
+class _Group:
+    """The images of one kind of defect, or the good ones."""
 
-    def __init__(self) -> None:
-        self._values = np.empty(0, dtype=np.float32)
-        self._used = 0
-
-    def extend(self, values: NDArray[np.float32]) -> None:
-        """Append values [N]."""
-        end = self._used + values.size
-        if end > self._values.size:
-            # No view of the array outlives a method, so it may move.
-            self._values.resize(end + end // 8, refcheck=False)
-        self._values[self._used : end] = values
-        self._used = end
-
-    def sorted(self) -> NDArray[np.float32]:
-        """All values, ascending, sorted in place; valid until the next `extend`."""
-        used = self._values[: self._used]
-        used.sort()
-        return used
+    number: int
+    negatives: Pool[np.float32] = field(default_factory=lambda: Pool(np.float32))
+    n_defective: int = 0  # images
+    n_missing: int = 0  # of them, without ground truth
+    n_unsaturated: int = 0  # of them, with a mask that is not divided into defects
+    n_positives: int = 0  # pixels
+    n_regions: int = 0
+    n_defects: int = 0
 
 
 class PixelMetrics:
-    """Gathers anomaly maps with their ground truth, one image at a time, and scores them."""
+    """Gathers anomaly maps with their ground truth, one image at a time, and scores them.
 
-    def __init__(self) -> None:
-        self._negatives = _Pool()
-        self._positives: list[NDArray[np.float32]] = []
-        self._regions: list[NDArray[np.int32]] = []  # the region of each positive, dataset-wide
-        self._n_regions = 0
-        self._n_defective = 0
-        self._n_missing = 0
+    Maps are compared with masks at each mask's own resolution. With `resolution` (H, W) both are
+    brought to that size instead (masks by nearest neighbour, so a small defect may vanish).
+    """
+
+    def __init__(self, *, resolution: tuple[int, int] | None = None) -> None:
+        self._resolution = resolution
+        self._good = _Group(0)
+        self._kinds: dict[str, _Group] = {}
+        self._regions = Overlaps()
+        self._defects = Overlaps()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of defects added so far."""
+        return tuple(self._kinds)
 
     def add(
         self,
         anomaly_map: NDArray[np.float32],
         mask: NDArray[np.bool_] | None = None,
         *,
+        defects: Sequence[SaturatedDefect] = (),
         size: tuple[int, int] | None = None,
         label: int = 0,
+        kind: str = DEFECTIVE,
     ) -> None:
         """Add one test image: its map [h, w], and its mask [H, W], True where defective.
 
-        The map is resized (bilinear) to the mask's size; the ground truth never is. Without a
-        mask, `label` 0 says that all pixels are good: pass the image's `size` (H, W), so that a
-        good image weighs as much as a defective one (default: the map's own size). `label` 1
-        without a mask makes all figures None. Raises ImageArrayError on a malformed map or mask.
+        The map is resized (bilinear) to the mask's size; the ground truth never is. `defects`
+        give sPRO; the mask is then their union. Without any of these, `label` 0 says that all
+        pixels are good: pass the image's `size` (H, W), so that a good image weighs as much as a
+        defective one (default: the map's own size); `label` 1 makes the figures None. `kind`
+        names the type of defect of an image that has one. Raises ImageArrayError on a malformed
+        map or mask, ParameterError on a saturation area that cannot be.
         """
         scores = _checked_map(anomaly_map)
-        if mask is None and label:
-            self._n_defective += 1
-            self._give_up()
+        truth = self._checked_truth(mask, defects)
+        if not label and (truth is None or not truth.any()):
+            shape = truth.shape if truth is not None else size or scores.shape
+            self._good.negatives.extend(_resized(scores, self._resolution or shape).ravel())
             return
-        if mask is None:
-            self._keep_good(_resized(scores, size or scores.shape).ravel())
-            return
-        truth = _checked_mask(mask)
-        self._n_defective += int(bool(label) or bool(truth.any()))
-        self._keep(_resized(scores, truth.shape), truth)
+        group = self._kinds.setdefault(kind, _Group(len(self._kinds) + 1))
+        group.n_defective += 1
+        if truth is None:
+            group.n_missing += 1
+            group.negatives = Pool(np.float32)
+        elif not group.n_missing:
+            self._keep(_resized(scores, truth.shape), truth, defects, group)
 
-    def compute(self) -> PixelScores:
-        """The figures of all that was added so far; more may be added afterwards."""
-        if self._n_missing:
+    def compute(self, kinds: Collection[str] | None = None) -> PixelScores:
+        """The figures of all that was added so far; more may be added afterwards.
+
+        With `kinds`, of the images with these kinds of defects and the good ones. Raises
+        ParameterError on a kind that was never added.
+        """
+        groups = [
+            self._kind(kind) for kind in (self._kinds if kinds is None else dict.fromkeys(kinds))
+        ]
+        n_missing = sum(group.n_missing for group in groups)
+        if n_missing:
+            n_defective = sum(group.n_defective for group in groups)
             return PixelScores(
-                reason=f"ground truth is missing for {self._n_missing} of "
-                f"{self._n_defective} defective images"
+                reason=f"ground truth is missing for {n_missing} of {n_defective} defective images"
             )
-        if not self._n_regions:
+        if not any(group.n_positives for group in groups):
             return PixelScores(reason="no pixel is marked defective")
-        negatives = self._negatives.sorted()
-        if not negatives.size:
+        negatives = [pool for g in (self._good, *groups) if len(pool := g.negatives)]
+        if not negatives:
             return PixelScores(reason="no pixel is good")
-        positives, weights = self._sorted_positives()
-        ranking, ends = rank(positives, negatives)
-        # The overlap gained at each threshold: its own positives are ends[d] .. ends[d - 1].
-        gains = np.add.reduceat(weights, ends[::-1])[::-1]
+        return self._scores(groups, negatives)
+
+    def _scores(self, groups: list[_Group], negatives: list[Pool[np.float32]]) -> PixelScores:
+        n_negatives = sum(len(pool) for pool in negatives)
+        tally = Tally(sum(group.n_positives for group in groups), n_negatives)
+        wide = OverlapArea(FPR_LIMIT, n_negatives)
+        strict = OverlapArea(STRICT_FPR_LIMIT, n_negatives)
+        for thresholds, hits, gains in self._regions.steps([group.number for group in groups]):
+            above, reached = _count_above(negatives, thresholds)
+            tally.add(Rows(thresholds, hits, above, reached))
+            wide.add(gains, above, reached)
+            strict.add(gains, above, reached)
+        n_regions = sum(group.n_regions for group in groups)
+        spro, reason = self._spro(groups, negatives)
         return PixelScores(
-            auroc=ranking.auroc(),
-            ap=ranking.average_precision(),
-            f1_max=ranking.f1_max().value,
-            aupro=_aupro(ranking, gains),
+            auroc=tally.auroc(),
+            ap=tally.average_precision(),
+            f1_max=tally.f1_max().value,
+            aupro=wide.mean(n_regions),
+            aupro_005=strict.mean(n_regions),
+            spro=spro,
+            reason=reason,
         )
 
-    def _keep(self, scores: NDArray[np.float32], truth: NDArray[np.bool_]) -> None:
-        if self._n_missing:
+    def _spro(
+        self, groups: list[_Group], negatives: list[Pool[np.float32]]
+    ) -> tuple[float | None, str | None]:
+        n_defects = sum(group.n_defects for group in groups)
+        n_unsaturated = sum(group.n_unsaturated for group in groups)
+        if not n_defects:
+            return None, None
+        if n_unsaturated:
+            return None, f"sPRO needs single defects, and {n_unsaturated} images have only a mask"
+        curve = OverlapArea(STRICT_FPR_LIMIT, sum(len(pool) for pool in negatives))
+        for thresholds, _, gains in self._defects.steps([group.number for group in groups]):
+            curve.add(gains, *_count_above(negatives, thresholds))
+            if curve.complete:
+                break
+        return curve.mean(n_defects), None
+
+    def _kind(self, kind: str) -> _Group:
+        if kind not in self._kinds:
+            known = ", ".join(self._kinds) or "none"
+            raise ParameterError(f"no image with a defect of kind {kind!r} was added (of {known})")
+        return self._kinds[kind]
+
+    def _keep(
+        self,
+        scores: NDArray[np.float32],
+        truth: NDArray[np.bool_],
+        defects: Sequence[SaturatedDefect],
+        group: _Group,
+    ) -> None:
+        group.negatives.extend(scores[~truth])
+        _, labels = cv2.connectedComponents(truth.astype(np.uint8), connectivity=8)
+        positives = scores[truth]
+        if not positives.size:
             return
-        self._keep_good(scores[~truth])
-        n_labels, regions = cv2.connectedComponents(truth.astype(np.uint8), connectivity=8)
-        self._positives.append(scores[truth])
-        # OpenCV numbers the regions from 1; here they go on from those of earlier images.
-        self._regions.append(np.asarray(regions[truth] + (self._n_regions - 1), dtype=np.int32))
-        self._n_regions += n_labels - 1
+        group.n_positives += positives.size
+        regions = labels[truth].astype(np.int64) - 1  # OpenCV numbers them from 1
+        group.n_regions += self._regions.add_regions(positives, regions, group.number)
+        for defect in defects:
+            self._defects.add_defect(scores[defect.mask], defect.saturation_area, group.number)
+        group.n_defects += len(defects)
+        group.n_unsaturated += not defects
 
-    def _keep_good(self, scores: NDArray[np.float32]) -> None:
-        if not self._n_missing:
-            self._negatives.extend(scores)
+    def _checked_truth(
+        self, mask: NDArray[np.bool_] | None, defects: Sequence[SaturatedDefect]
+    ) -> NDArray[np.bool_] | None:
+        truth = None if mask is None else _checked_mask(mask)
+        if not defects:
+            return truth if truth is None else self._reduced(truth)
+        if self._resolution is not None:
+            raise ParameterError(
+                "sPRO is defined at the ground truth's resolution; leave `resolution` or `defects`"
+            )
+        union = _union(defects)
+        if truth is not None and not np.array_equal(truth, union):
+            raise ImageArrayError(
+                "a mask is not the union of its defects; give the mask or the defects alone"
+            )
+        return union
 
-    def _give_up(self) -> None:
-        self._n_missing += 1
-        self._negatives = _Pool()
-        self._positives.clear()
-        self._regions.clear()
-
-    def _sorted_positives(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Scores of the defective pixels, ascending, and what each adds to the mean overlap."""
-        positives, regions = np.concatenate(self._positives), np.concatenate(self._regions)
-        order = np.argsort(positives, kind="stable")
-        areas = np.bincount(regions, minlength=self._n_regions)
-        share = 1.0 / (areas * self._n_regions)
-        return positives[order], share[regions[order]]
+    def _reduced(self, truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        if self._resolution is None or truth.shape == self._resolution:
+            return truth
+        height, width = self._resolution
+        small = cv2.resize(
+            truth.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT
+        )
+        return small.astype(np.bool_)
 
 
-def _aupro(ranking: Ranking, gains: NDArray[np.float64], limit: float = FPR_LIMIT) -> float:
-    """Area under overlap over false positives, up to `limit`, as a share of that width.
+def _union(defects: Sequence[SaturatedDefect]) -> NDArray[np.bool_]:
+    """The pixels of any of these defects, each checked."""
+    union: NDArray[np.bool_] | None = None
+    for defect in defects:
+        mask = _checked_mask(defect.mask)
+        if union is not None and union.shape != mask.shape:
+            raise ImageArrayError(
+                f"defects of one image have masks of shapes {union.shape} and {mask.shape}"
+            )
+        if not mask.any():
+            raise ImageArrayError("a defect's mask is empty; leave out what is not there")
+        if not 0 < defect.saturation_area < np.inf:
+            raise ParameterError(
+                f"a saturation area is {defect.saturation_area}; it is a number of pixels above 0"
+            )
+        union = mask if union is None else union | mask
+    assert union is not None  # called with one defect or more
+    return union
 
-    `gains` [D]: the rise of the mean overlap at each threshold. Between two thresholds the curve
-    is flat (only good pixels are added); at a score that good and defective pixels share it
-    slants, and is cut at the limit by linear interpolation.
-    """
-    stop = limit * ranking.n_negatives
-    after = np.cumsum(gains)
-    before = after - gains
-    start = np.minimum(ranking.false_above, stop)
-    end = np.minimum(ranking.false_positives, stop)
 
-    flat = before @ (start - np.concatenate(([0.0], end[:-1])))
-    flat += after[-1] * (stop - end[-1])
-    tied = ranking.false_positives > ranking.false_above
-    width = (end - start)[tied]
-    run = (ranking.false_positives - ranking.false_above)[tied]
-    slant = width @ (before[tied] + gains[tied] * width / (2 * run))
-    # Rounding in the sum of many small shares may pass 1 by a few units in the last place.
-    return min(float(flat + slant) / stop, 1.0)
+def _count_above(
+    pools: list[Pool[np.float32]], thresholds: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    above, reached = np.zeros((2, len(thresholds)), dtype=np.int64)
+    for pool in pools:
+        counts = count_above(pool.sorted(), thresholds)
+        above += counts[0]
+        reached += counts[1]
+    return above, reached
 
 
 def _checked_map(anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
