@@ -1,4 +1,4 @@
-"""fit, calibrate, evaluate, weights, doctor and demo, as a person at a shell meets them."""
+"""fit, calibrate, weights, doctor and demo, as a person at a shell meets them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from PIL import Image
 
 from blemish.bundle import read_manifest
 
-FIGURES = ["image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "aupro"]
 SMALL = ("--size", 64, "--device", "cpu")
 
 
@@ -112,41 +111,6 @@ def test_calibrate(cli, bundle: Path, parts: Path) -> None:
     held_out = cli("calibrate", bundle, parts / "test" / "good", "--false-alarm-rate", 0.25)
     assert (held_out.status, "held-out scores of 4" in held_out.stderr) == (0, True)
     assert read_manifest(bundle).version == 3
-
-
-def test_evaluate(cli, parts: Path, tmp_path: Path) -> None:
-    """evaluate prints a table and writes every figure of the contract, null or not."""
-    target = tmp_path / "figures.json"
-    outcome = cli(
-        "evaluate", "--dataset", "mvtec", "--root", parts, *SMALL, "--json", target,
-        "--false-alarm-rate", 0.05,
-    )  # fmt: skip
-    assert outcome.status == 0
-    assert "image AUROC" in outcome.stdout
-    report = json.loads(target.read_text())
-    assert list(report) == ["dataset", "method", "config", "categories", "mean"]
-    (category,) = report["categories"]
-    wanted = {"category", "n_train", "n_test", *FIGURES, "fit_seconds", "latency_ms", "peak_rss_mb"}
-    assert wanted <= category.keys()
-    assert set(category["latency_ms"]) == {"p50", "p95"}
-    assert (category["n_train"], category["n_test"]) == (20, 9)
-    assert report["mean"] == {name: category[name] for name in FIGURES}
-    assert category["image_auroc"] > 0.5
-    assert category["pixel_auroc"] > 0.5
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--dataset", "nonsense", "--root", "."], "nonsense"),
-        (["--dataset", "mvtec", "--root", "no-such-folder"], "no-such-folder"),
-        (["--dataset", "mvtec"], "--root"),
-    ],
-)
-def test_evaluate_refuses(cli, options: list[str], said: str) -> None:
-    """An unknown dataset, a missing folder and a missing option exit with 2."""
-    outcome = cli("evaluate", *options)
-    assert (outcome.status, said in outcome.stderr) == (2, True)
 
 
 def test_weights_of_an_empty_store(cli, tmp_path: Path) -> None:

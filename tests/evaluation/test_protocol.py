@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trees
 
 from blemish.evaluation.datasets import Category, load
 from blemish.evaluation.metrics import auroc
 from blemish.evaluation.protocol import (
     FIGURES,
+    SPRO_FIGURES,
+    Case,
     CategoryResult,
     evaluate_category,
     mean_figures,
@@ -20,6 +23,7 @@ from blemish.evaluation.protocol import (
 )
 from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
+from blemish.verdict import Inspection
 
 
 def make_inspector() -> Inspector:
@@ -44,7 +48,9 @@ def test_figures_are_those_of_the_test_images(category: Category) -> None:
     assert all(value is not None and 0 <= value <= 1 for value in result.figures.values())
     assert (result.n_train, result.n_test) == (20, 9)
     assert result.false_alarms is None
-    assert result.latency_ms["p50"] <= result.latency_ms["p95"]
+    latency = result.latency_ms
+    assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
+    assert result.calibrate_seconds is None
 
 
 def test_false_alarms_are_counted_on_the_test_images(category: Category) -> None:
@@ -57,6 +63,83 @@ def test_false_alarms_are_counted_on_the_test_images(category: Category) -> None
     above = [(s.label, scores[s.image] > counted.threshold) for s in category.test]
     assert counted.rejected == above.count((0, True))
     assert counted.escaped == above.count((1, False))
+
+
+def test_a_case_for_each_test_image(category: Category) -> None:
+    """Cases keep score, verdict and map of each test image; the JSON has them when asked."""
+    result = evaluate_category(category, make_inspector, false_alarm_rate=0.05)
+    assert [case.image for case in result.cases] == [s.image for s in category.test]
+    fitted = make_inspector().fit(list(category.train)).calibrate(false_alarm_rate=0.05)
+    for case, sample in zip(result.cases, category.test, strict=True):
+        shown = fitted.inspect(sample.image)
+        assert case.sample is sample
+        assert (case.label, case.defect) == (sample.label, sample.defect)
+        assert (case.score, case.p_value, case.verdict) == (
+            shown.score, shown.p_value, shown.verdict,
+        )  # fmt: skip
+        assert case.anomaly_map.dtype == np.float16
+        assert np.allclose(case.anomaly_map, shown.anomaly_map, rtol=1e-3, atol=1e-6)
+        assert case.image_size == (64, 64)
+    assert "cases" not in result.to_dict()
+    written = json.loads(json.dumps(result.to_dict(cases=True)))["cases"]
+    assert [case["score"] for case in written] == [case.score for case in result.cases]
+    assert evaluate_category(category, make_inspector, keep_cases=False).cases == ()
+
+
+def test_a_map_beyond_half_precision_is_kept_finite(category: Category) -> None:
+    """A raw score has no bound; its case's map stops at the largest float16."""
+    huge = np.full((4, 4), 1e9, np.float32)
+    case = Case.of(category.test[0], Inspection(1e9, None, None, "review", huge))
+    assert np.isfinite(case.anomaly_map).all()
+    assert case.score == 1e9
+
+
+def test_each_kind_of_defect_has_its_figures(category: Category) -> None:
+    """The kinds are those of the test set, each against the good images, counted."""
+    result = evaluate_category(category, make_inspector)
+    kinds = [sample.defect for sample in category.test if sample.label]
+    assert {kind: found["n"] for kind, found in result.defects.items()} == {
+        kind: kinds.count(kind) for kind in kinds
+    }
+    scores = [(case.label, case.defect, case.score) for case in result.cases]
+    for kind, found in result.defects.items():
+        chosen = [(label, score) for label, name, score in scores if not label or name == kind]
+        labels, values = np.array(chosen).T
+        assert found["image_auroc"] == auroc(labels.astype(int), values)
+        assert "spro" not in found
+
+
+def test_validation_images_calibrate(category: Category) -> None:
+    """Where the dataset sets good images apart, they and no others set the threshold."""
+    apart = replace(category, train=category.train[:8], validation=category.train[8:])
+    seen: list[object] = []
+
+    class Spy(Inspector):
+        def calibrate(self, source: object = None, **options: object) -> Spy:
+            seen.append(source)
+            super().calibrate(source, **options)
+            return self
+
+    result = evaluate_category(
+        apart, lambda: Spy(HETMM(sheets=2), size=64, device="cpu"), false_alarm_rate=0.1
+    )
+    assert seen == [list(apart.validation)]
+    assert result.false_alarms is not None
+    assert result.calibrate_seconds > 0
+
+
+def test_spro_where_the_dataset_defines_it(tmp_path: Path) -> None:
+    """MVTec LOCO AD's three figures are there, logical and structural and their mean."""
+    loco = load("loco", trees.loco(tmp_path))[0]
+    result = evaluate_category(
+        loco, lambda: Inspector(HETMM(sheets=2), size=32, device="cpu")
+    ).to_dict()
+    assert [result[name] is not None for name in SPRO_FIGURES] == [True] * 3
+    kinds = {kind: found["spro"] for kind, found in result["defects"].items()}
+    assert (result["spro_logical"], result["spro_structural"]) == (
+        kinds["logical_anomalies"], kinds["structural_anomalies"],
+    )  # fmt: skip
+    assert result["spro"] == pytest.approx(sum(kinds.values()) / 2)
 
 
 def test_fitting_sees_no_test_image(category: Category) -> None:

@@ -8,26 +8,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from blemish.cli import _options as options
+from blemish.cli._evaluation import check_pages, read_plan, tables
 from blemish.cli._output import check_output, say, write_json
 from blemish.cli._progress import progress_bar
 from blemish.imaging import MAX_PIXELS
 
 if TYPE_CHECKING:
-    from blemish.evaluation.protocol import CategoryResult
-
-HEADINGS = {
-    "image_auroc": "image AUROC",
-    "image_ap": "AP",
-    "image_f1max": "F1-max",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "AP",
-    "aupro": "AUPRO",
-}
+    from blemish.evaluation.protocols import Evaluation
+    from blemish.inspector import Inspector
 
 
 def evaluate(
-    dataset: Annotated[str, typer.Option("--dataset", metavar="NAME", help="mvtec, mtd, folder.")],
-    root: Annotated[Path, typer.Option("--root", metavar="DIR", help="The dataset's folder.")],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset",
+            metavar="NAME",
+            help="mvtec, loco, visa, btad, mtd, kolektorsdd, kolektorsdd2, mpdd, folder or list.",
+        ),
+    ],
+    root: Annotated[
+        Path, typer.Option("--root", metavar="DIR", help="The dataset's folder; a list's file.")
+    ],
     category: Annotated[
         list[str] | None,
         typer.Option("--category", metavar="C", help="Repeatable; all of them by default."),
@@ -35,6 +37,7 @@ def evaluate(
     method: options.Method = "hetmm",
     backbone: options.Backbone = None,
     sheets: options.Sheets = None,
+    memory: options.Memory = None,
     size: options.Size = 256,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -43,24 +46,101 @@ def evaluate(
         float | None,
         typer.Option(help="Also calibrate, and count rejected good parts and escaped defects."),
     ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K|LIST",
+            help="K seeds from --seed upward, or a list as in 0,3,7: mean and deviation.",
+        ),
+    ] = None,
+    shots: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="N", help="Also learn from N training images only, as in 1,4; repeatable."
+        ),
+    ] = None,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Also with this share of the defective test images among those to learn from.",
+        ),
+    ] = None,
+    continual: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="STEPS", help="Also learn in steps, figures after each."),
+    ] = None,
+    continual_start: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Images that --continual starts with. [default: one part]"
+        ),
+    ] = None,
+    corrupt: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=LEVELS]",
+            help="Also on corrupted test images: brightness, blur, jpeg, shift, rotation or all; "
+            "repeatable, levels as in blur=1,2.",
+        ),
+    ] = None,
+    fail_under: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[C:]FIGURE=VALUE",
+            help="Exit with 1 if a figure's mean (or category C's) is lower; repeatable.",
+        ),
+    ] = None,
     bit_depth: options.BitDepth = None,
     max_pixels: options.MaxPixels = MAX_PIXELS,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE|-", help="All figures as JSON.")
     ] = None,
+    cases: Annotated[
+        bool, typer.Option("--cases", help="Put every test image's score into the JSON too.")
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="A page with charts and the worst cases."),
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The charts as PNG and SVG.")
+    ] = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Fit and test on a dataset: one configuration for all its categories."""
+    """Fit and test on a dataset: one configuration for all its categories.
+
+    Exit status: 0, 1 where a figure is under --fail-under, 2 an error.
+    """
     from blemish.evaluation.datasets import load
-    from blemish.evaluation.protocol import evaluate_category, mean_figures
+    from blemish.evaluation.protocols import (
+        check_categories,
+        parse_floors,
+        shortfalls,
+    )
+    from blemish.evaluation.protocols import (
+        evaluate as run,
+    )
 
     check_output(json_file, "--json")
+    check_pages(report, plots)
+    floors = parse_floors(fail_under or [])
+    plan = read_plan(
+        seed=seed,
+        seeds=seeds,
+        shots=shots or [],
+        noise=noise or [],
+        continual=continual,
+        continual_start=continual_start,
+        corrupt=corrupt or [],
+    )
 
-    def make_inspector() -> Any:
+    def make_inspector(seed: int) -> Inspector:
         return options.build_inspector(
             method=method,
             backbone=backbone,
             sheets=sheets,
+            memory=memory,
             size=size,
             device=device,
             seed=seed,
@@ -69,68 +149,70 @@ def evaluate(
             max_pixels=max_pixels,
         )
 
-    categories = load(dataset, root, category or None, seed)
-    parameters = make_inspector().detector.parameters()
-    results = []
+    def load_categories(seed: int) -> Any:
+        found = load(dataset, root, category or None, seed)
+        check_categories(floors, [part.name for part in found])
+        return found
+
+    parameters = make_inspector(plan.seeds[0]).detector.parameters()
     with progress_bar(quiet=quiet) as progress:
-        for part in categories:
-            results.append(
-                evaluate_category(
-                    part, make_inspector, false_alarm_rate=false_alarm_rate, progress=progress
-                )
-            )
-    mean = mean_figures(results)
+        evaluation = run(
+            load_categories,
+            make_inspector,
+            plan,
+            false_alarm_rate=false_alarm_rate,
+            progress=progress,
+        )
+    config = {
+        **parameters,
+        "size": size,
+        "seed": plan.seeds[0],
+        "device": device,
+        "bit_depth": bit_depth,
+        "false_alarm_rate": false_alarm_rate,
+    }
     write_json(
         json_file,
         {
             "dataset": dataset,
             "method": method,
-            "config": {**parameters, "size": size, "seed": seed},
-            "categories": [result.to_dict() for result in results],
-            "mean": mean,
+            "config": config,
+            "categories": [result.to_dict(cases=cases) for result in evaluation.results],
+            "mean": evaluation.mean,
+            "protocol": evaluation.protocol(),
         },
     )
     if str(json_file) != "-":
-        typer.echo(_table(results, mean))
-        for result in results:
+        typer.echo(tables(evaluation))
+        for result in evaluation.results:
             for note in result.notes:
                 say(f"{result.category}: {note}", quiet=quiet)
+    _write_pages(report, plots, dataset, evaluation, {"method": method, **config})
+    # Last, so that what explains a shortfall is there to be read.
+    if short := shortfalls(floors, evaluation):
+        for sentence in short:
+            typer.echo(f"blemish: {sentence}", err=True)
+        raise typer.Exit(1)
 
 
-def _table(results: list[CategoryResult], mean: dict[str, float | None]) -> str:
-    headings = ["category", "train", "test", *HEADINGS.values(), "fit s", "p50 ms", "p95 ms", "MB"]
-    rows = [
-        [
-            result.category,
-            str(result.n_train),
-            str(result.n_test),
-            *(_percent(result.figures[name]) for name in HEADINGS),
-            f"{result.fit_seconds:.1f}",
-            f"{result.latency_ms['p50']:.0f}",
-            f"{result.latency_ms['p95']:.0f}",
-            "-" if result.peak_rss_mb is None else f"{result.peak_rss_mb:.0f}",
-        ]
-        for result in results
-    ]
-    if len(results) > 1:
-        rows.append(["mean", "", "", *(_percent(mean[name]) for name in HEADINGS), *[""] * 4])
-    widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
-    lines = [
-        "  ".join(
-            [cells[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+def _write_pages(
+    report: Path | None,
+    plots: Path | None,
+    dataset: str,
+    evaluation: Evaluation,
+    config: dict[str, Any],
+) -> None:
+    if report is not None:
+        from blemish.evaluation.report import write_report
+
+        write_report(
+            report,
+            dataset=dataset,
+            results=evaluation.results,
+            config=config,
+            mean=evaluation.mean,
         )
-        for cells in [headings, *rows]
-    ]
-    for result in results:
-        if (counted := result.false_alarms) is not None:
-            lines.append(
-                f"{result.category}: at a false-alarm rate of {counted.rate:g}, "
-                f"{counted.rejected} of {counted.good} good parts rejected, "
-                f"{counted.escaped} of {counted.defective} defective ones passed"
-            )
-    return "\n".join(lines)
+    if plots is not None:
+        from blemish.evaluation.plots import write_plots
 
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
+        write_plots(plots, evaluation.results)

@@ -1,8 +1,9 @@
 """The protocol: fit on a category's good images, score its test images, compute every figure.
 
 Rules of evaluation (docs/evaluation.md): one configuration for all categories, test labels out of
-reach of fitting (a detector is handed `Category.train`, bare paths), figures that cannot be
-computed are None.
+reach of fitting (`learn` is handed bare paths of good images and nothing else), figures that
+cannot be computed are None. What varies the protocol (seeds, few shots, noise, continual,
+corruption) is in `protocols`.
 """
 
 from __future__ import annotations
@@ -10,68 +11,151 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
-import numpy as np
-
-from blemish.evaluation.datasets import Category, Sample, load_mask
-from blemish.evaluation.metrics import PixelMetrics, auroc, average_precision, f1_max
+from blemish.errors import CalibrationError
+from blemish.evaluation.datasets import Category, Sample
+from blemish.evaluation.results import (
+    FIGURES,
+    SPRO_FIGURES,
+    Case,
+    CategoryResult,
+    FalseAlarms,
+    mean_figures,
+)
+from blemish.evaluation.trial import Trial, Truth, load_truth
 from blemish.imaging import Progress, silent
 from blemish.inspector import Inspector
 from blemish.verdict import Inspection
 
-FIGURES = (
-    "image_auroc",
-    "image_ap",
-    "image_f1max",
-    "pixel_auroc",
-    "pixel_ap",
-    "aupro",
-)
+__all__ = [
+    "FIGURES",
+    "SPRO_FIGURES",
+    "Case",
+    "CategoryResult",
+    "FalseAlarms",
+    "Learned",
+    "evaluate_category",
+    "learn",
+    "mean_figures",
+    "peak_rss_mb",
+    "score",
+]
+
+
+class Look(Protocol):
+    """How a test image is inspected: as it is on disk, or changed first, its truth alike."""
+
+    def __call__(
+        self, inspector: Inspector, position: int, sample: Sample, truth: Truth
+    ) -> tuple[Inspection, Truth]:
+        """The inspection of the image at `position` of the test set, and what is to be found."""
+        ...
 
 
 @dataclass(frozen=True)
-class FalseAlarms:
-    """What the calibrated threshold did on the test images; no figure above depends on it."""
+class Learned:
+    """A fitted inspector, what fitting took, and why it was not calibrated if it could not be."""
 
-    rate: float
-    threshold: float
-    good: int
-    rejected: int
-    defective: int
-    escaped: int
-
-
-@dataclass(frozen=True)
-class CategoryResult:
-    """One category's figures; None where a figure cannot be computed (`notes` say why)."""
-
-    category: str
+    inspector: Inspector
     n_train: int
-    n_test: int
-    figures: dict[str, float | None]
     fit_seconds: float
-    latency_ms: dict[str, float]  # p50 and p95, file to verdict, one image at a time
-    peak_rss_mb: float | None
-    false_alarms: FalseAlarms | None = None
-    notes: tuple[str, ...] = field(default=())
+    calibrate_seconds: float | None = None
+    notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON object of the contract."""
-        result: dict[str, Any] = {
-            "category": self.category,
-            "n_train": self.n_train,
-            "n_test": self.n_test,
-            **self.figures,
-            "fit_seconds": round(self.fit_seconds, 3),
-            "latency_ms": self.latency_ms,
-            "peak_rss_mb": self.peak_rss_mb,
-            "notes": list(self.notes),
-        }
-        if self.false_alarms is not None:
-            result["false_alarms"] = vars(self.false_alarms)
-        return result
+
+def learn(
+    inspector: Inspector,
+    train: Sequence[Path],
+    validation: Sequence[Path] = (),
+    *,
+    false_alarm_rate: float | None = None,
+    must_calibrate: bool = True,
+    progress: Progress = silent,
+) -> Learned:
+    """Fit on good images and, with a rate, calibrate on validation images or else on the same.
+
+    No label and no test image passes through here. Where the rate cannot be promised, a
+    CalibrationError, or a note unless `must_calibrate`.
+    """
+    started = time.perf_counter()
+    inspector.fit(list(train), progress=progress)
+    fit_seconds = time.perf_counter() - started
+    if false_alarm_rate is None:
+        return Learned(inspector, len(train), fit_seconds)
+    return calibrated(
+        Learned(inspector, len(train), fit_seconds),
+        validation,
+        false_alarm_rate,
+        must_calibrate=must_calibrate,
+        progress=progress,
+    )
+
+
+def calibrated(
+    learned: Learned,
+    validation: Sequence[Path],
+    rate: float,
+    *,
+    must_calibrate: bool = True,
+    progress: Progress = silent,
+) -> Learned:
+    """The same with its inspector calibrated at `rate`; see `learn`."""
+    started = time.perf_counter()
+    notes = learned.notes
+    try:
+        learned.inspector.calibrate(
+            list(validation) or None, false_alarm_rate=rate, progress=progress
+        )
+    except CalibrationError as error:
+        if must_calibrate:
+            raise
+        notes = (*notes, f"not calibrated: {error}")
+    return Learned(
+        learned.inspector,
+        learned.n_train,
+        learned.fit_seconds,
+        time.perf_counter() - started,
+        notes,
+    )
+
+
+def as_on_disk(
+    inspector: Inspector, position: int, sample: Sample, truth: Truth
+) -> tuple[Inspection, Truth]:
+    """The `Look` of the standard protocol: file to verdict."""
+    return inspector.inspect(sample.image), truth
+
+
+def score(
+    learned: Learned,
+    category: Category,
+    *,
+    also: Sequence[Category] = (),
+    look: Look = as_on_disk,
+    keep_cases: bool = False,
+    stage: str = "testing",
+    progress: Progress = silent,
+) -> list[CategoryResult]:
+    """Inspect a category's test images, one at a time, and compute every figure.
+
+    `also` are categories whose test images are some of this one's: they get a result each from
+    the same inspections. `keep_cases` keeps every image's map (the first result's only).
+    """
+    inspector = learned.inspector
+    trials = [Trial(category, keep_cases=keep_cases), *(Trial(part) for part in also)]
+    members = [{sample.image for sample in trial.category.test} for trial in trials]
+    inspector.inspect(category.test[0].image)  # the first call allocates; it is not the line's pace
+    progress(stage, 0, len(category.test))
+    for position, sample in enumerate(category.test):
+        result, truth = look(inspector, position, sample, load_truth(category, sample))
+        for trial, images in zip(trials, members, strict=True):
+            if sample.image in images:
+                trial.add(sample, result, truth)
+        progress(stage, position + 1, len(category.test))
+    return [_result(learned, trial) for trial in trials]
 
 
 def evaluate_category(
@@ -79,69 +163,22 @@ def evaluate_category(
     make_inspector: Callable[[], Inspector],
     *,
     false_alarm_rate: float | None = None,
+    keep_cases: bool = True,
     progress: Progress = silent,
 ) -> CategoryResult:
     """Fit on the category's good images and score its test images, one at a time from file.
 
-    With `false_alarm_rate` the inspector is calibrated too, on good training images alone, and the
-    result counts rejected good parts and escaped defective ones.
+    With `false_alarm_rate` the inspector is calibrated too, on good images alone, and the result
+    counts rejected good parts and escaped defective ones.
     """
-    inspector = make_inspector()
-    started = time.perf_counter()
-    inspector.fit(list(category.train), progress=progress)
-    fit_seconds = time.perf_counter() - started
-    if false_alarm_rate is not None:
-        inspector.calibrate(false_alarm_rate=false_alarm_rate, progress=progress)
-
-    pixels = PixelMetrics()
-    results: list[Inspection] = []
-    inspector.inspect(category.test[0].image)  # the first call allocates; it is not the line's pace
-    progress("testing", 0, len(category.test))
-    for done, sample in enumerate(category.test, start=1):
-        result = inspector.inspect(sample.image)
-        results.append(result)
-        _add_pixels(pixels, sample, result)
-        progress("testing", done, len(category.test))
-
-    labels = np.array([sample.label for sample in category.test])
-    scores = np.array([result.score for result in results])
-    of_pixels = pixels.compute()
-    best_f1 = f1_max(labels, scores)
-    latencies = [result.latency_ms for result in results]
-    notes = category.notes
-    if of_pixels.reason is not None and not any("pixel" in note for note in notes):
-        notes = (*notes, of_pixels.reason)
-    return CategoryResult(
-        category=category.name,
-        n_train=len(category.train),
-        n_test=len(category.test),
-        figures={
-            "image_auroc": auroc(labels, scores),
-            "image_ap": average_precision(labels, scores),
-            "image_f1max": None if best_f1 is None else best_f1.value,
-            "pixel_auroc": of_pixels.auroc,
-            "pixel_ap": of_pixels.ap,
-            "aupro": of_pixels.aupro,
-        },
-        fit_seconds=fit_seconds,
-        latency_ms={
-            "p50": round(float(np.percentile(latencies, 50)), 3),
-            "p95": round(float(np.percentile(latencies, 95)), 3),
-        },
-        peak_rss_mb=peak_rss_mb(),
-        false_alarms=_count(category.test, results, false_alarm_rate, inspector),
-        notes=notes,
+    learned = learn(
+        make_inspector(),
+        category.train,
+        category.validation,
+        false_alarm_rate=false_alarm_rate,
+        progress=progress,
     )
-
-
-def mean_figures(results: Sequence[CategoryResult]) -> dict[str, float | None]:
-    """The unweighted mean over categories; None where any category has no figure."""
-    means: dict[str, float | None] = {}
-    for name in FIGURES:
-        values = [result.figures[name] for result in results]
-        known = [value for value in values if value is not None]
-        means[name] = sum(known) / len(known) if known and len(known) == len(values) else None
-    return means
+    return score(learned, category, keep_cases=keep_cases, progress=progress)[0]
 
 
 def peak_rss_mb() -> float | None:
@@ -155,25 +192,22 @@ def peak_rss_mb() -> float | None:
     return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)
 
 
-def _add_pixels(pixels: PixelMetrics, sample: Sample, result: Inspection) -> None:
-    pixels.add(result.anomaly_map, load_mask(sample), size=result.image_size, label=sample.label)
-
-
-def _count(
-    test: Sequence[Sample],
-    results: Sequence[Inspection],
-    rate: float | None,
-    inspector: Inspector,
-) -> FalseAlarms | None:
-    if rate is None or inspector.calibration is None:
-        return None
-    failed = np.array([result.verdict == "fail" for result in results])
-    defective = np.array([sample.label == 1 for sample in test])
-    return FalseAlarms(
-        rate=rate,
-        threshold=inspector.calibration.threshold,
-        good=int((~defective).sum()),
-        rejected=int((failed & ~defective).sum()),
-        defective=int(defective.sum()),
-        escaped=int((~failed & defective).sum()),
+def _result(learned: Learned, trial: Trial) -> CategoryResult:
+    figures, defects, reasons = trial.figures()
+    notes = (*trial.category.notes, *learned.notes)
+    if not any("pixel" in note for note in notes):
+        notes = (*notes, *reasons)
+    return CategoryResult(
+        category=trial.category.name,
+        n_train=learned.n_train,
+        n_test=len(trial.category.test),
+        figures=figures,
+        fit_seconds=learned.fit_seconds,
+        latency_ms=trial.latency_ms(),
+        peak_rss_mb=peak_rss_mb(),
+        false_alarms=trial.false_alarms(learned.inspector.calibration),
+        notes=notes,
+        calibrate_seconds=learned.calibrate_seconds,
+        defects=defects,
+        cases=tuple(trial.cases),
     )

@@ -1,0 +1,78 @@
+"""Where the figures come from: the machine and the versions, as far as they can be found out."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from blemish._version import __version__
+
+PACKAGES = (
+    "torch",
+    "timm",
+    "lightning-fabric",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "scikit-learn",
+)
+
+Lines = list[tuple[str, str]]
+
+
+def configuration(config: Mapping[str, Any]) -> Lines:
+    """The settings as text; lists and nested values as JSON."""
+    return [(name.replace("_", " "), _text(value)) for name, value in config.items()]
+
+
+def machine() -> Lines:
+    """Processor, cores, threads, memory, GPU and system; what cannot be told is left out."""
+    import torch
+
+    found = [
+        ("Processor", _processor()),
+        ("Cores", str(os.cpu_count() or "")),
+        ("PyTorch threads", str(torch.get_num_threads())),
+        ("Memory", _memory()),
+        ("GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none"),
+        ("System", f"{platform.system()} {platform.release()}".strip()),
+        ("Report written", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"),
+    ]
+    return [(name, value) for name, value in found if value]
+
+
+def versions() -> Lines:
+    """Blemish, Python and the libraries that the figures depend on."""
+    found = [("blemish", __version__), ("Python", platform.python_version())]
+    for package in PACKAGES:
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file() and (named := re.search(r"model name\s*:\s*(.*)", info.read_text())):
+        return named.group(1).strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory() -> str:
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return ""
+    return f"{total / 2**30:.0f} GiB"
