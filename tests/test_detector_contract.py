@@ -15,7 +15,7 @@ from torch import Tensor
 
 from blemish.demo.parts import DEFECTS, render
 from blemish.detector import Detector, to_batch
-from blemish.errors import BlemishError, NoImagesError, NotFittedError
+from blemish.errors import BlemishError, NoImagesError, NotFittedError, ParameterError
 from blemish.hetmm import HETMM
 from blemish.inspector import DETECTORS, Inspector
 from blemish.tfanet import TFANet
@@ -225,6 +225,9 @@ def test_save_and_load_change_nothing(
     loaded.save(tmp_path / "again.blemish")
     names = [{p.name for p in tmp_path.glob(f"{b}.blemish/*")} for b in ("part", "again")]
     assert names[0] == names[1]  # files are named by content
+    if not loaded.detector.updates:
+        with pytest.raises(ParameterError, match="fit again"):
+            loaded.update(add=[twins[0][0]])
 
 
 def test_declared_colour_order_matters(
@@ -259,6 +262,27 @@ def test_calibration_parts_are_what_calibration_uses(
     inspector.fit(pictures).calibrate(false_alarm_rate=0.6)
     assert inspector.calibration is not None
     assert len(inspector.calibration.scores) == said
+
+
+def test_an_update_makes_a_new_detector(
+    fitted_detector: Detector, pictures: Pictures, twins: tuple[Pictures, Pictures]
+) -> None:
+    """Adding and removing leave the detector as it was; one that cannot says what to do."""
+    if not fitted_detector.updates:
+        with pytest.raises(ParameterError, match="fit again"):
+            fitted_detector.sheets_of(to_batch(twins[0][:1], "cpu"))
+        with pytest.raises(ParameterError, match="fit again"):
+            fitted_detector.added({}, 1)
+        with pytest.raises(ParameterError, match="fit again"):
+            fitted_detector.removed([0])
+        return
+    before, kept = maps_of(fitted_detector, twins[0]), len(fitted_detector.templates_)
+    more = fitted_detector.added(fitted_detector.sheets_of(to_batch(twins[0][:1], "cpu")), 1)
+    assert (len(more.templates_), len(fitted_detector.templates_)) == (kept + 1, kept)
+    assert scores_of(more, twins[0][:1])[0] < 0.01 * scores_of(fitted_detector, twins[0][:1])[0]
+    less = more.removed([kept])
+    torch.testing.assert_close(maps_of(less, twins[0]), before, rtol=1e-4, atol=1e-6)
+    assert torch.equal(maps_of(fitted_detector, twins[0]), before)
 
 
 def test_progress_reaches_its_end(make: Callable[[], Detector], pictures: Pictures) -> None:

@@ -148,13 +148,18 @@ def test_another_rate_after_loading(bundle: Path, fitted: Inspector) -> None:
     assert loaded.calibration == fitted.calibration.at_rate(0.5)
 
 
-def test_loaded_without_calibration_asks_for_parts(good: Path, tmp_path: Path) -> None:
-    """Without kept scores and without images there is nothing to calibrate on."""
-    inspector().fit(few(good)).save(tmp_path / "b")
+def test_loaded_without_calibration(good: Path, tmp_path: Path) -> None:
+    """The pictures in the bundle calibrate it as the images would have; without them, it asks."""
+    made = inspector().fit(few(good))
+    made.save(tmp_path / "b")
     loaded = Inspector.load(tmp_path / "b", device="cpu")
     assert loaded.inspect(few(good)[0]).verdict == "review"
+    loaded.calibrate(false_alarm_rate=0.2)
+    assert loaded.calibration == made.calibrate(false_alarm_rate=0.2).calibration
+    inspector(keep_pictures=False).fit(few(good)).save(tmp_path / "c")
+    bare = Inspector.load(tmp_path / "c", device="cpu")
     with pytest.raises(CalibrationError, match="kept no calibration scores"):
-        loaded.calibrate()
+        bare.calibrate()
 
 
 def test_fitting_again_drops_the_old_promise(good: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self, get_type_hints
 
 import numpy as np
@@ -31,6 +31,7 @@ class Detector(ABC):
 
     method: ClassVar[str]  # the name on the command line and in the manifest
     leaves_one_out: ClassVar[bool]  # whether a template can be scored as if it were not one
+    updates: ClassVar[bool] = False  # whether templates can come and go after `fit`
 
     levels: Sequence[int]
     taps: str
@@ -83,8 +84,38 @@ class Detector(ABC):
     def restore(self, parts: Mapping[str, Any], backbone: Backbone, templates: list[int]) -> Self:
         """Take back what `state` gave; returns self."""
 
-    def explain(self, images: Tensor) -> dict[str, npt.NDArray[np.uint8]]:
-        """Pictures [H, W, 3] by name of what leads to the map of one image [1, 3, H, W]."""
+    def sheets_of(self, images: Tensor) -> dict[str, npt.NDArray[np.generic]]:
+        """What `added` keeps of good images [B, 3, H, W], as named tensors for the bundle."""
+        raise ParameterError(self._no_update())
+
+    def added(self, sheets: Mapping[str, npt.NDArray[np.generic]], samples: int) -> Self:
+        """A detector that has learned `samples` more images, whose `sheets_of` are given.
+
+        This one stays as it is; the two share what they have in common.
+        """
+        raise ParameterError(self._no_update())
+
+    def removed(self, positions: Sequence[int]) -> Self:
+        """A detector without the templates at `positions`; the later ones move down."""
+        raise ParameterError(self._no_update())
+
+    def _no_update(self) -> str:
+        return (
+            f"an inspector of the method {self.method} cannot be updated: what it learned does not "
+            "come apart into images; fit again with the good images it should know"
+        )
+
+    def explain(
+        self,
+        images: Tensor,
+        pictures: Callable[[int], npt.NDArray[np.uint8]] | None = None,
+        points: Sequence[tuple[int, int]] = (),
+    ) -> dict[str, npt.NDArray[np.uint8]]:
+        """Pictures [H, W, 3] by name of what leads to the map of one image [1, 3, H, W].
+
+        `pictures` gives a template's viewed pixels, `points` (x, y) are places of the view to look
+        into; a method without templates has no use for either.
+        """
         from blemish.imaging import overlay
 
         image = np.ascontiguousarray(images[0].movedim(0, -1).cpu().numpy())

@@ -17,6 +17,7 @@ from blemish.bundle import (
     read_manifest,
     read_part,
     store,
+    version_file,
     write_bundle,
 )
 from blemish.errors import BundleError
@@ -74,15 +75,17 @@ def test_files_are_named_by_their_content(target: Path) -> None:
         assert hashlib.sha256(data).hexdigest() == record.sha256
         assert record.file == f"{part}-{record.sha256[:16]}.safetensors"
         assert record.bytes == len(data)
-    expected = {"manifest.json", *(record.file for record in records.values())}
+    expected = {"manifest.json", "versions", *(record.file for record in records.values())}
     assert {path.name for path in target.iterdir()} == expected
 
 
 def test_same_content_same_bytes(target: Path, tmp_path: Path) -> None:
     """Writing the same twice gives the same files, so a bundle can be compared and kept in git."""
     write_bundle(tmp_path / "again", MANIFEST, PARTS)
-    for path in target.iterdir():
-        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+    written = [path.relative_to(target) for path in target.rglob("*") if path.is_file()]
+    assert len(written) == 4
+    for path in written:
+        assert (target / path).read_bytes() == (tmp_path / "again" / path).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -131,7 +134,7 @@ def test_a_pickle_is_not_loaded(target: Path, tmp_path: Path) -> None:
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_crash_leaves_the_old_bundle(
     target: Path, monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException
@@ -153,7 +156,10 @@ def test_a_crash_leaves_the_old_bundle(
     monkeypatch.undo()
     write_bundle(target, MANIFEST, OTHER)
     np.testing.assert_array_equal(level1(target), OTHER["templates"]["level1"])
-    assert len(list(target.iterdir())) == 3
+    assert len(list(target.glob("*.safetensors"))) == len(PARTS)
+    assert [path.name for path in (target / "versions").iterdir()] == [
+        version_file(read_manifest(target))
+    ]
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -174,7 +180,7 @@ def test_a_crash_in_replace_leaves_no_new_bundle(
 
 def test_overwriting_replaces_and_clears(target: Path) -> None:
     """A new version keeps files it shares with the old one and removes those no longer used."""
-    before = {path.name: path.stat().st_mtime_ns for path in target.iterdir()}
+    before = {path.name for path in target.iterdir()}
     (target / "notes.txt").write_text("keep me")
     write_bundle(target, MANIFEST, OTHER)
     after = {path.name for path in target.iterdir()}

@@ -1,25 +1,60 @@
-"""The bundle: a saved inspector, as a folder of one manifest and safetensors files."""
+"""The bundle: a saved inspector, as a folder of manifests and safetensors files."""
 
+from blemish.bundle.history import HistoryEntry, read_history
+from blemish.bundle.lock import locked
 from blemish.bundle.manifest import (
+    PICTURES,
     BackboneRecord,
     CalibrationRecord,
+    ChangeRecord,
     FileRecord,
+    Kind,
     Manifest,
+    StepRecord,
     TemplateRecord,
     TrainingRecord,
 )
-from blemish.bundle.store import Tensors, check_target, read_manifest, read_part, write_bundle
+from blemish.bundle.store import (
+    Content,
+    Draft,
+    Tensors,
+    check_target,
+    pack,
+    read_content,
+    read_manifest,
+    read_part,
+    read_versions,
+    unpack,
+    version_file,
+    write_bundle,
+    write_versions,
+)
 
 __all__ = [
+    "PICTURES",
     "BackboneRecord",
     "CalibrationRecord",
+    "ChangeRecord",
+    "Content",
+    "Draft",
     "FileRecord",
+    "HistoryEntry",
+    "Kind",
     "Manifest",
-    "TemplateRecord",
+    "StepRecord",
     "Tensors",
+    "TemplateRecord",
     "TrainingRecord",
     "check_target",
+    "locked",
+    "pack",
+    "read_content",
+    "read_history",
     "read_manifest",
     "read_part",
+    "read_versions",
+    "unpack",
+    "version_file",
     "write_bundle",
+    "write_versions",
 ]

@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from blemish.errors import BundleError
 
-FORMAT = 1
+FORMAT = 2  # 1 had no history: one version, whose templates all came from `fit`
 NAME = "manifest.json"
+PICTURES = "pictures"  # parts of this name, and those that begin with it and "-"
+
+Kind = Literal["fit", "update", "calibrate", "rollback"]
+
+
+_FILE = r"^[A-Za-z0-9][A-Za-z0-9._\-]*$"  # a name in the folder, never a way out of it
 
 
 class _Record(BaseModel):
@@ -23,7 +29,7 @@ class _Record(BaseModel):
 class FileRecord(_Record):
     """One file of the bundle: its name there, sha256 and size."""
 
-    file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\-]*$")
+    file: str = Field(pattern=_FILE)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
 
@@ -49,10 +55,43 @@ class CalibrationRecord(_Record):
 
 
 class TemplateRecord(_Record):
-    """One image that was learned from: `id` is the start of the sha256 of its viewed pixels."""
+    """One image that was learned from: `id` is the start of the sha256 of its viewed pixels.
+
+    `added` (ISO time), `by`, `note` and `version` tell when, by whom, why and in which version.
+    """
 
     id: str
     source: str
+    added: str = ""
+    by: str = ""
+    note: str = ""
+    version: int = Field(default=1, ge=1)
+
+
+class ChangeRecord(_Record):
+    """What made a version: its kind, who and why; ids of templates that came and went.
+
+    `restored` is the version whose content a rollback brought back.
+    """
+
+    kind: Kind = "fit"
+    by: str = ""
+    note: str = ""
+    added: list[str] = Field(default_factory=list)
+    removed: list[str] = Field(default_factory=list)
+    restored: int | None = None
+
+
+class StepRecord(_Record):
+    """One change of the template set since it was last written whole, in the order of doing.
+
+    `part` holds the sheets of `samples` added images (None: none); `removed` are the positions
+    that then went, counted before any of them is gone.
+    """
+
+    part: str | None = None
+    samples: int = Field(default=0, ge=0)
+    removed: list[int] = Field(default_factory=list)
 
 
 class TrainingRecord(_Record):
@@ -65,12 +104,19 @@ class TrainingRecord(_Record):
 
 
 class Manifest(_Record):
-    """Everything about one version of a bundle except its tensors."""
+    """Everything about one version of a bundle except its tensors.
+
+    `parent` is the file of the version before, under `versions/`. `good` are the ids of the images
+    that calibration scores, and `false_alarm_rate` what was asked for, kept also when it could not
+    be promised: with the pictures they allow a calibration after each update.
+    """
 
     format: int = FORMAT
     name: str
     version: int = Field(ge=1)
     created: str
+    parent: str | None = Field(default=None, pattern=_FILE)
+    change: ChangeRecord = Field(default_factory=ChangeRecord)
     method: str
     parameters: dict[str, JsonValue]
     view: dict[str, JsonValue]
@@ -78,9 +124,23 @@ class Manifest(_Record):
     backbone: BackboneRecord
     training: TrainingRecord
     calibration: CalibrationRecord | None
+    false_alarm_rate: float | None = Field(default=None, gt=0, lt=1)
+    good: list[str] = Field(default_factory=list)
     templates: list[TemplateRecord]
+    steps: list[StepRecord] = Field(default_factory=list)
     software: dict[str, str]
     files: dict[str, FileRecord] = Field(default_factory=dict)
+
+    @property
+    def state_parts(self) -> list[str]:
+        """The parts that hold the whole detector as it was before `steps`."""
+        added = {step.part for step in self.steps}
+        return [name for name in self.files if name not in added and not is_pictures(name)]
+
+    @property
+    def picture_parts(self) -> list[str]:
+        """The parts that hold viewed pixels of good images."""
+        return [name for name in self.files if is_pictures(name)]
 
     def to_json(self) -> bytes:
         """The manifest with a checksum over itself, so that a changed manifest is noticed too."""
@@ -107,11 +167,34 @@ class Manifest(_Record):
                 "restore it, or make the bundle again"
             )
         try:
-            return cls.model_validate(body)
+            return cls.model_validate(_upgraded(body))
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
             raise BundleError(f"{where} is not valid: {field}: {first['msg']}") from error
+
+
+def is_pictures(part: str) -> bool:
+    """Whether a part holds pictures."""
+    return part == PICTURES or part.startswith(f"{PICTURES}-")
+
+
+def _upgraded(body: dict[str, Any]) -> dict[str, Any]:
+    """A manifest of format 1 in the words of this one; others as they are."""
+    if body.get("format") != 1:
+        return body
+    templates, calibration = body.get("templates"), body.get("calibration")
+    if isinstance(templates, list) and all(isinstance(item, dict) for item in templates):
+        templates = [{**item, "added": body.get("created", "")} for item in templates]
+    rate = calibration.get("false_alarm_rate") if isinstance(calibration, dict) else None
+    kind = "fit" if body.get("version") == 1 else "calibrate"  # all that format 1 could do
+    return {
+        **body,
+        "format": FORMAT,
+        "change": {"kind": kind},
+        "templates": templates,
+        "false_alarm_rate": rate,
+    }
 
 
 def is_manifest(path: Path) -> bool:

@@ -12,7 +12,20 @@ from typing import Annotated, Any
 import typer
 
 from blemish._version import __version__
-from blemish.cli import bench, calibrate, demo, doctor, evaluate, explain, fit, inspect, weights
+from blemish.cli import (
+    bench,
+    calibrate,
+    compare,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    explain,
+    fit,
+    inspect,
+    update,
+    weights,
+)
 from blemish.errors import BlemishError
 
 # Newer typer ships its own copy of click: this is the base of usage errors in either.
@@ -28,8 +41,11 @@ app = typer.Typer(
 app.command("fit")(fit.fit)
 app.command("inspect")(inspect.inspect)
 app.command("calibrate")(calibrate.calibrate)
+app.command("update", cls=update.ManyValues)(update.update)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
+app.command("compare")(compare.compare)
+app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
 app.add_typer(bench.app, name="bench")
 app.command("demo")(demo.demo)

@@ -23,6 +23,15 @@ Sheets = Annotated[
     int | None,
     typer.Option("--sheets", min=0, help="Template images kept; 0 keeps all. [default: 60]"),
 ]
+Memory = Annotated[
+    int | None,
+    typer.Option(
+        "--memory",
+        metavar="MB",
+        min=1,
+        help="MiB the templates may take; more of them are read from a scratch file.",
+    ),
+]
 Size = Annotated[int, typer.Option("--size", help="Side of the square view, in pixels.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")]
@@ -37,7 +46,21 @@ BitDepth = Annotated[
 MaxPixels = Annotated[
     int, typer.Option("--max-pixels", help="Larger images are refused before they are decoded.")
 ]
+By = Annotated[
+    str | None, typer.Option("--by", metavar="NAME", help="Who. [default: the login name]")
+]
+Note = Annotated[str, typer.Option("--note", metavar="TEXT", help="Why.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
+
+
+def login_name() -> str:
+    """Who is logged in, for a version's record; nothing where the system does not know."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return ""
 
 
 def build_inspector(
@@ -51,6 +74,8 @@ def build_inspector(
     settings: list[str] | None,
     bit_depth: int | None,
     max_pixels: int = MAX_PIXELS,
+    memory: int | None = None,
+    keep_pictures: bool = True,
 ) -> Inspector:
     """The unfitted inspector that these options describe."""
     from blemish.detector import parse_settings
@@ -67,6 +92,10 @@ def build_inspector(
         if "sheets" not in detector.setting_names():
             raise ParameterError(f"--sheets: {method} keeps no sheets; leave the option out")
         values["sheets"] = sheets or None
+    if memory is not None:
+        if "memory" not in detector.setting_names():
+            raise ParameterError(f"--memory: {method} keeps no sheets; leave the option out")
+        values["memory"] = memory
     return Inspector(
         detector(**values),
         size=size,
@@ -74,4 +103,5 @@ def build_inspector(
         seed=seed,
         bit_depth=bit_depth,
         max_pixels=max_pixels,
+        keep_pictures=keep_pictures,
     )

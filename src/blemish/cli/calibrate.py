@@ -17,12 +17,14 @@ def calibrate(
     good: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[GOOD_DIR]", help="Good images; without it, the scores the bundle kept."
+            metavar="[GOOD_DIR]", help="Good images; without it, what the bundle kept of them."
         ),
     ] = None,
     false_alarm_rate: Annotated[
         float, typer.Option(help="Share of good parts that may be rejected.")
     ] = 0.01,
+    by: options.By = None,
+    note: options.Note = "",
     device: options.Device = "auto",
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE|-", help="The calibration as JSON.")
@@ -33,11 +35,14 @@ def calibrate(
     from blemish.inspector import Inspector
 
     check_output(json_file, "--json")
-    inspector = Inspector.load(bundle, device=device)
-    with progress_bar(quiet=quiet) as progress:
-        inspector.calibrate(good, false_alarm_rate=false_alarm_rate, progress=progress)
-    inspector.version += 1
-    inspector.save(bundle)
+    who = options.login_name() if by is None else by
+    with (
+        Inspector.changing(bundle, device=device) as inspector,
+        progress_bar(quiet=quiet) as progress,
+    ):
+        inspector.calibrate(
+            good, false_alarm_rate=false_alarm_rate, by=who, note=note, progress=progress
+        )
     calibration = inspector.calibration
     assert calibration is not None
     write_json(

@@ -27,6 +27,7 @@ def fit(
     method: options.Method = "hetmm",
     backbone: options.Backbone = None,
     sheets: options.Sheets = None,
+    memory: options.Memory = None,
     size: options.Size = 256,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -40,6 +41,13 @@ def fit(
     ] = None,
     bit_depth: options.BitDepth = None,
     max_pixels: options.MaxPixels = MAX_PIXELS,
+    no_pictures: Annotated[
+        bool,
+        typer.Option(
+            "--no-pictures",
+            help="Keep no good images in the bundle; an update then needs some to calibrate on.",
+        ),
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE|-", help="The summary as JSON.")
     ] = None,
@@ -55,19 +63,21 @@ def fit(
         method=method,
         backbone=backbone,
         sheets=sheets,
+        memory=memory,
         size=size,
         device=device,
         seed=seed,
         settings=settings,
         bit_depth=bit_depth,
         max_pixels=max_pixels,
+        keep_pictures=not no_pictures,
     )
     started = time.perf_counter()
     given = inspector.calibration_parts(good)
     if false_alarm_rate is not None:
         check_parts(given, false_alarm_rate)  # an asked promise is refused before the work
     with progress_bar(quiet=quiet) as progress:
-        inspector.fit(good, progress=progress)
+        inspector.fit(good, by=options.login_name(), progress=progress)
         parts = inspector.calibration_parts()
         rate = false_alarm_rate or max(DEFAULT_RATE, smallest_rate(parts))
         inspector.calibrate(false_alarm_rate=rate, progress=progress)

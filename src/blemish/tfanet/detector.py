@@ -7,7 +7,7 @@ A seeded share of the good images is held back from training, for calibration. O
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -194,7 +194,12 @@ class TFANet(Detector):
         for _, batch in read:
             yield self.anomaly_maps(batch)
 
-    def explain(self, images: Tensor) -> dict[str, Picture]:
+    def explain(
+        self,
+        images: Tensor,
+        pictures: Callable[[int], Picture] | None = None,
+        points: Sequence[tuple[int, int]] = (),
+    ) -> dict[str, Picture]:
         """Pictures of what the network sees in one image [1, 3, H, W] (Fig. 6, 7 and 9)."""
         self._check_fitted()
         return explain_image(self, images)

@@ -84,18 +84,6 @@ def heat_colours(values: npt.NDArray[np.floating]) -> Picture:
     return np.asarray(cv2.cvtColor(coloured, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def contact_sheet(pictures: dict[str, Picture], gap: int = 8) -> Picture:
-    """All pictures of one size side by side, their names above them, [H', W', 3]."""
-    tiles = []
-    for name, picture in pictures.items():
-        title = np.full((24, picture.shape[1], 3), 255, np.uint8)
-        cv2.putText(title, name, (2, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-        tile = np.concatenate([title, picture])
-        tiles.append(np.pad(tile, ((0, gap), (0, gap), (0, 0)), constant_values=255))
-    sheet: Picture = np.concatenate(tiles, axis=1)
-    return sheet
-
-
 def _enlarged(picture: Picture, size: tuple[int, int]) -> Picture:
     """Nearest pixel: the network's own grid stays visible."""
     height, width = size

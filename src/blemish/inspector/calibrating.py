@@ -1,0 +1,57 @@
+"""Scores of good images for calibration, each as if it had not been learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from blemish.bundle import TemplateRecord
+from blemish.detector import Detector, Images
+from blemish.errors import CalibrationError
+from blemish.imaging import Progress
+from blemish.verdict import Calibration, check_parts
+
+ID = 16  # hexadecimal digits of a picture's sha256 that make its id
+
+
+def own_templates(ids: Sequence[str], templates: Sequence[TemplateRecord]) -> list[int]:
+    """Which template each image is; -1: none."""
+    position = {template.id: index for index, template in enumerate(templates)}
+    return [position.get(key, -1) for key in ids]
+
+
+def usable(detector: Detector, own: Sequence[int]) -> list[int]:
+    """Positions of the images that calibration may score."""
+    return [index for index, sheet in enumerate(own) if sheet < 0 or detector.leaves_one_out]
+
+
+def calibrate(
+    detector: Detector,
+    images: Images,
+    own: Sequence[int],
+    rate: float,
+    progress: Progress,
+) -> Calibration:
+    """The calibration at `rate` on good images; `own` tells which template each is (-1: none).
+
+    Raises CalibrationError when the rate cannot be promised.
+    """
+    positions = usable(detector, own)
+    # Refuse before the long work, not after it.
+    check_parts(len(positions), rate)
+    maps = detector.calibration_maps(
+        images, positions, [own[index] for index in positions], progress=progress
+    )
+    scores, peaks = [], []
+    for batch in maps:
+        scores.append(detector.scores(batch).cpu().numpy())
+        peaks.append(batch.flatten(1).amax(1).cpu().numpy())
+    found, highest = np.concatenate(scores), np.concatenate(peaks)
+    if not np.isfinite(found).all() or not np.isfinite(highest).all():
+        raise CalibrationError(
+            "These templates cannot be scored without one another: at some pixels all prototypes "
+            "come from one image. Add good parts, or fit again with more sheets."
+        )
+    method = "leave-one-out" if any(own[index] >= 0 for index in positions) else "held-out"
+    return Calibration.from_scores(found, rate, method=method, peaks=highest)

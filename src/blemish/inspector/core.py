@@ -1,0 +1,348 @@
+"""The inspector: a detector, a view and a calibration in one place, version after version."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from blemish.bundle import HistoryEntry, Manifest, TemplateRecord, TrainingRecord, locked
+from blemish.detector import Detector
+from blemish.errors import NotFittedError
+from blemish.hetmm import HETMM
+from blemish.imaging import MAX_PIXELS, ImageSequence, Progress, View, read_image, silent
+from blemish.inspector.archive import Archive
+from blemish.inspector.calibrating import ID, own_templates, usable
+from blemish.inspector.device import resolve_device
+from blemish.inspector.inspecting import inspected
+from blemish.inspector.pictures import as_bytes, distinct
+from blemish.inspector.saving import bundle_name, first_snapshot, load_snapshot, restore
+from blemish.inspector.snapshot import Snapshot
+from blemish.inspector.updating import (
+    Update,
+    Who,
+    next_version,
+    recalibrated,
+    scored,
+    updated,
+    with_calibration,
+    with_good,
+)
+from blemish.verdict import Calibration, Inspection
+
+
+class Inspector:
+    """Learns from good parts, then says pass, review or fail.
+
+    `detector` is HETMM() by default; `size` the side of the square view in pixels; `device` is
+    `auto`, `cpu` or `cuda`; `bit_depth` what 16-bit images were taken with (None: 16); images of
+    more than `max_pixels` are refused before they are decoded. With `keep_pictures` its bundle
+    holds the good images as the detector sees them, for calibrating again after an update.
+
+    Threads may inspect while one changes it: each result is of the version before or after.
+    """
+
+    def __init__(
+        self,
+        detector: Detector | None = None,
+        *,
+        size: int = 256,
+        device: str = "auto",
+        seed: int = 0,
+        bit_depth: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        name: str = "",
+        keep_pictures: bool = True,
+    ) -> None:
+        self.view = View(size=size)
+        self.device = device
+        self.seed = seed
+        self.bit_depth = bit_depth
+        self.max_pixels = max_pixels
+        self.name = name
+        self.keep_pictures = keep_pictures
+        self._detector = detector if detector is not None else HETMM()
+        self._now: Snapshot | None = None
+        self._archive = Archive()
+        self._changing = threading.RLock()
+
+    # Learning -------------------------------------------------------------------------------
+
+    def fit(self, source: Any, *, by: str = "", progress: Progress = silent) -> Self:
+        """Learn what good looks like from a folder, paths, arrays or a dataset's category.
+
+        This is version 1 of a new history; `by` says on record who made it.
+        """
+        device = resolve_device(self.device)
+        images = self._sequence(source)
+        started = time.perf_counter()
+        images, digests = distinct(images, images.digests(progress))
+        with self._changing:
+            detector = self._detector.fit(images, device=device, seed=self.seed, progress=progress)
+            told = isinstance(source, str | os.PathLike)
+            training = TrainingRecord(
+                source=str(source) if told else type(source).__name__,
+                images=len(images),
+                seed=self.seed,
+                seconds=round(time.perf_counter() - started, 3),
+            )
+            first = first_snapshot(
+                detector,
+                images,
+                [found[:ID] for found in digests],
+                training,
+                view=self.view,
+                bit_depth=self.bit_depth,
+                by=by,
+                keep_pictures=self.keep_pictures,
+            )
+            self._archive = Archive()
+            self._now = first
+        return self
+
+    def calibrate(
+        self,
+        source: Any = None,
+        *,
+        false_alarm_rate: float = 0.01,
+        by: str = "",
+        note: str = "",
+        progress: Progress = silent,
+    ) -> Self:
+        """Set the threshold that rejects a good part with at most this probability.
+
+        Without `source` the scores at hand serve, or else the good images that `fit` was shown,
+        each scored as if it had not been learned from. Right after `fit` this belongs to version
+        1; later it makes a version of its own. Raises `CalibrationError`, with the number of good
+        parts that would do, when the rate cannot be promised.
+        """
+        with self._changing:
+            now = self._fitted()
+            first = now.manifest.change.kind == "fit" and not self._archive.holds(now.version)
+            following = now
+            if not first:
+                manifest = next_version(now, now.manifest, "calibrate", Who(by, note))
+                version = replace(self._archive.trimmed(now.version), manifest=manifest)
+                following = replace(now, version=version)
+            if source is None and now.calibration is not None:
+                calibration = now.calibration.at_rate(false_alarm_rate)
+            else:
+                if source is not None:
+                    following = self._with_good(following, source, progress)
+                calibration = scored(following, false_alarm_rate, progress)
+            self._advance(
+                with_calibration(following, calibration, false_alarm_rate), replaces=first
+            )
+        return self
+
+    def update(
+        self,
+        add: Any = None,
+        remove: Sequence[str] = (),
+        *,
+        by: str = "",
+        note: str = "",
+        false_alarm_rate: float | None = None,
+        good: Any = None,
+        recalibrate: bool = True,
+        progress: Progress = silent,
+    ) -> Update:
+        """Learn the images `add` and forget the templates whose ids are `remove`: a new version.
+
+        An id may be cut short. The threshold is set again at the same rate, or `false_alarm_rate`,
+        from the kept good images or from `good`; where it cannot be, the version has none and the
+        result's `notes` say so. Raises, with everything as before, for an image that cannot be
+        read, an id that is not there, or an asked rate that cannot be promised.
+        """
+        with self._changing:
+            now = self._fitted()
+            images = None if add is None else self._sequence(add)
+            trimmed = replace(now, version=self._archive.trimmed(now.version))
+            following, report = updated(
+                trimmed, images, remove, Who(by, note), device=self._device, progress=progress
+            )
+            if following is trimmed:
+                return report
+            started = time.perf_counter()
+            if good is not None:
+                following = self._with_good(following, good, progress)
+            if recalibrate:
+                following, notes = recalibrated(following, now, false_alarm_rate, progress)
+            else:
+                notes = ("It has no threshold yet: calibrate it; until then all is review.",)
+                asked = false_alarm_rate or now.manifest.false_alarm_rate
+                following = with_calibration(following, None, asked)
+            self._advance(following)
+        return replace(
+            report,
+            calibration=following.calibration,
+            notes=notes,
+            seconds={**report.seconds, "calibration": time.perf_counter() - started},
+        )
+
+    def rollback(self, version: int, *, by: str = "", note: str = "") -> Self:
+        """A new version with what `version` held; its scores come back to the last bit."""
+        with self._changing:
+            now = self._fitted()
+            old = self._archive.find(version, now.version)
+            manifest = next_version(now, old.manifest, "rollback", Who(by, note), restored=version)
+            restored = restore(self._archive.folder, replace(old, manifest=manifest), self._device)
+            # Pictures only ever come to a history, so the newest version knows them all.
+            self._advance(replace(restored, pictures=now.pictures))
+        return self
+
+    # Inspecting -----------------------------------------------------------------------------
+
+    def inspect(self, image: Any, *, order: Literal["rgb", "bgr"] = "rgb") -> Inspection:
+        """The result for one image: a path, bytes, a file-like, or an array (see `read_image`)."""
+        now = self._fitted()  # read once: another thread may put the next version in its place
+        started = time.perf_counter()
+        pixels = self.read(image, order=order)
+        result = inspected(now, pixels, self.view, self._device)
+        return replace(
+            result,
+            image=os.fspath(image) if isinstance(image, str | os.PathLike) else None,
+            inspector=self.name,
+            latency_ms=(time.perf_counter() - started) * 1e3,
+        )
+
+    def read(self, image: Any, *, order: Literal["rgb", "bgr"] = "rgb") -> npt.NDArray[np.float32]:
+        """An image's pixels [H, W, 3] as this inspector reads them, before the view."""
+        return read_image(image, order=order, bit_depth=self.bit_depth, max_pixels=self.max_pixels)
+
+    def picture(self, key: str) -> npt.NDArray[np.uint8]:
+        """The viewed pixels [H, W, 3] of the good image with this id; raises ParameterError."""
+        return as_bytes(self._fitted().pictures[key])
+
+    # Keeping --------------------------------------------------------------------------------
+
+    def save(self, folder: str | os.PathLike[str]) -> Manifest:
+        """Write the bundle; where it lies already, only what is new since then.
+
+        Another bundle at `folder` is replaced in one step, history and all. Raises BundleError
+        when somebody else has changed the bundle meanwhile.
+        """
+        with self._changing:
+            now = self._fitted()
+            manifest = self._archive.save(now.version, folder)
+            self.name = bundle_name(folder)
+            self._now = replace(now, version=replace(now.version, manifest=manifest))
+        return manifest
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        max_pixels: int = MAX_PIXELS,
+    ) -> Inspector:
+        """The inspector of a bundle, every file of which is checked against its manifest."""
+        now = load_snapshot(folder, resolve_device(device))
+        manifest = now.manifest
+        inspector = cls(
+            now.detector,
+            device=device,
+            seed=manifest.training.seed,
+            bit_depth=manifest.bit_depth,
+            max_pixels=max_pixels,
+            name=bundle_name(folder),
+            keep_pictures=bool(manifest.picture_parts),
+        )
+        inspector.view = View.from_dict(manifest.view)
+        inspector._now = now
+        inspector._archive = Archive(Path(folder).absolute(), manifest)
+        return inspector
+
+    @classmethod
+    @contextmanager
+    def changing(
+        cls, folder: str | os.PathLike[str], *, device: str = "auto", max_pixels: int = MAX_PIXELS
+    ) -> Iterator[Inspector]:
+        """The inspector of a bundle, to be changed in a `with` block, which saves it at its end.
+
+        Other processes that would change the bundle wait, or are told; readers do not. After an
+        error nothing is saved.
+        """
+        with locked(folder):
+            inspector = cls.load(folder, device=device, max_pixels=max_pixels)
+            yield inspector
+            inspector.save(folder)
+
+    # What it is -----------------------------------------------------------------------------
+
+    @property
+    def detector(self) -> Detector:
+        """The detector of the current version."""
+        return self._detector if (now := self._now) is None else now.detector
+
+    @property
+    def version(self) -> int:
+        """The current version's number: from 1, 0 before `fit`."""
+        return 0 if (now := self._now) is None else now.manifest.version
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The current version's calibration, if it has one."""
+        return None if (now := self._now) is None else now.calibration
+
+    @property
+    def templates(self) -> tuple[TemplateRecord, ...]:
+        """The current version's templates, in the detector's order."""
+        return () if (now := self._now) is None else tuple(now.manifest.templates)
+
+    @property
+    def training(self) -> TrainingRecord:
+        """What `fit` learned from."""
+        return self._fitted().manifest.training
+
+    @property
+    def history(self) -> tuple[HistoryEntry, ...]:
+        """Every version, oldest first."""
+        with self._changing:
+            found = self._archive.versions(self._fitted().version)
+            return tuple(HistoryEntry.of(version.manifest) for version in found)[::-1]
+
+    def calibration_parts(self, source: Any = None) -> int:
+        """How many parts `calibrate` has after `fit`, or at most would have after `fit(source)`."""
+        if source is not None:
+            return self.detector.calibration_parts(len(self._sequence(source)))
+        now = self._now
+        if now is None:
+            return 0
+        return len(usable(now.detector, own_templates(now.manifest.good, now.manifest.templates)))
+
+    @property
+    def _device(self) -> torch.device:
+        return resolve_device(self.device)
+
+    def _sequence(self, source: Any) -> ImageSequence:
+        return ImageSequence(
+            source, self.view, bit_depth=self.bit_depth, max_pixels=self.max_pixels
+        )
+
+    def _fitted(self) -> Snapshot:
+        now = self._now
+        if now is None:
+            raise NotFittedError("This inspector has not learned yet; call fit or Inspector.load")
+        return now
+
+    def _advance(self, following: Snapshot, *, replaces: bool = False) -> None:
+        """Put the next version in place of the present one, by one assignment."""
+        if not replaces:
+            self._archive.put_away(self._fitted().version)
+        self._now = following
+
+    def _with_good(self, now: Snapshot, source: Any, progress: Progress) -> Snapshot:
+        images = self._sequence(source)
+        images, digests = distinct(images, images.digests(progress))
+        return with_good(now, images, [found[:ID] for found in digests])

@@ -1,0 +1,126 @@
+"""The viewed pixels of good images, kept so that an updated inspector can be calibrated again.
+
+They are PNG files of 8 bits a channel where that loses nothing, else of 16, and lie in a bundle as
+one byte string an image, by its id. Nothing is read or encoded before it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blemish.bundle import Tensors
+from blemish.errors import BundleError, ParameterError
+from blemish.imaging import ImageSequence
+
+Image = npt.NDArray[np.float32]  # [H, W, 3], RGB in [0, 1]
+Part = Callable[[], Tensors]  # the pictures of one file of a bundle: id to PNG bytes
+
+
+class Pictures:
+    """Good images by id: some at hand (arrays, files), the others in a bundle. Immutable."""
+
+    def __init__(
+        self, at_hand: Mapping[str, Callable[[], Image]] | None = None, parts: Iterable[Part] = ()
+    ) -> None:
+        self._at_hand = dict(at_hand or {})
+        self._parts = tuple(parts)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._at_hand or self._stored(str(key)) is not None
+
+    def __getitem__(self, key: str) -> Image:
+        """The image [H, W, 3], float32 in [0, 1]; raises ParameterError where there is none."""
+        if key in self._at_hand:
+            return self._at_hand[key]()
+        stored = self._stored(key)
+        if stored is None:
+            raise ParameterError(
+                f"no picture of '{key}' was kept: it is not a good image of this inspector, or "
+                "pictures were left out when it was made"
+            )
+        return decode(stored, key)
+
+    def having(self, ids: Sequence[str], images: Sequence[Image]) -> Pictures:
+        """These pictures and those of `images`, which have `ids`."""
+        more = {key: _reader(images, index) for index, key in enumerate(ids)}
+        return Pictures({**more, **self._at_hand}, self._parts)
+
+    def encoded(self, ids: Iterable[str]) -> Tensors:
+        """PNG bytes [n] of the pictures `ids`, as a bundle holds them."""
+        found: Tensors = {}
+        for key in ids:
+            stored = None if key in self._at_hand else self._stored(key)
+            found[key] = encode(self[key]) if stored is None else stored
+        return found
+
+    def _stored(self, key: str) -> npt.NDArray[Any] | None:
+        for part in self._parts:
+            tensors = part()
+            if key in tensors:
+                return tensors[key]
+        return None
+
+
+class Chosen(Sequence[Image]):
+    """The pictures `ids` as a sequence of images."""
+
+    def __init__(self, pictures: Pictures, ids: Sequence[str]) -> None:
+        self._pictures, self._ids = pictures, ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._pictures[self._ids[index]]
+
+    def __iter__(self) -> Iterator[Image]:
+        return (self._pictures[key] for key in self._ids)
+
+
+def distinct(images: ImageSequence, digests: list[str]) -> tuple[ImageSequence, list[str]]:
+    """Each picture once: a copy of a template would match itself when it should be left out."""
+    first = {found: index for index, found in reversed(list(enumerate(digests)))}
+    copies = [index for index, found in enumerate(digests) if first[found] != index]
+    return images.without(copies), list(dict.fromkeys(digests))
+
+
+def encode(image: Image) -> npt.NDArray[np.uint8]:
+    """PNG bytes [n] of an image: 8 bits a channel if they hold it exactly, else 16."""
+    import cv2
+
+    eight = np.rint(image * np.float32(255)).astype(np.uint8)
+    exact = np.array_equal(_as_float(eight), image)
+    samples = eight if exact else np.rint(image * np.float32(65535)).astype(np.uint16)
+    _, data = cv2.imencode(".png", np.ascontiguousarray(samples[..., ::-1]))
+    return np.asarray(data, np.uint8).ravel()
+
+
+def decode(data: npt.NDArray[Any], key: str) -> Image:
+    """The image of `encode`; `key` names it in errors."""
+    import cv2
+
+    samples = None
+    if data.dtype == np.uint8 and data.ndim == 1 and data.size:
+        samples = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if samples is None or samples.ndim != 3 or samples.shape[2] != 3:
+        raise BundleError(f"the picture '{key}' in the bundle is not readable; make it again")
+    return _as_float(samples[..., ::-1])
+
+
+def as_bytes(image: Image) -> npt.NDArray[np.uint8]:
+    """An image in [0, 1] as uint8 [H, W, 3]."""
+    found: npt.NDArray[np.uint8] = np.rint(np.clip(image, 0, 1) * np.float32(255)).astype(np.uint8)
+    return found
+
+
+def _as_float(samples: npt.NDArray[Any]) -> Image:
+    top = np.float32(np.iinfo(samples.dtype).max)
+    return np.ascontiguousarray(samples).astype(np.float32) / top
+
+
+def _reader(images: Sequence[Image], index: int) -> Callable[[], Image]:
+    return lambda: images[index]

@@ -1,0 +1,226 @@
+"""From versions to a bundle and back: what is written, and the detector rebuilt bit by bit."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from blemish._version import __version__
+from blemish.bundle import (
+    PICTURES,
+    BackboneRecord,
+    ChangeRecord,
+    Content,
+    Draft,
+    Manifest,
+    TemplateRecord,
+    TrainingRecord,
+    pack,
+    read_content,
+    read_manifest,
+    read_part,
+    unpack,
+)
+from blemish.detector import Detector
+from blemish.errors import BundleError
+from blemish.features import restore_backbone
+from blemish.hetmm import HETMM
+from blemish.imaging import ImageSequence, View
+from blemish.inspector.pictures import Part, Pictures
+from blemish.inspector.snapshot import Snapshot, Version, recorded_calibration
+from blemish.inspector.updating import picture_content, timestamp
+from blemish.tfanet import TFANet
+
+DETECTORS: dict[str, type[Detector]] = {HETMM.method: HETMM, TFANet.method: TFANet}
+_TRIES = 5  # how often a bundle that is replaced while it is read is read again
+
+Folder = str | os.PathLike[str]
+
+
+def first_snapshot(
+    detector: Detector,
+    images: ImageSequence,
+    ids: list[str],
+    training: TrainingRecord,
+    *,
+    view: View,
+    bit_depth: int | None,
+    by: str,
+    keep_pictures: bool,
+) -> Snapshot:
+    """Version 1, which is what `fit` leaves: `detector` has learned `images`, which have `ids`."""
+    backbone, created = detector.backbone_, timestamp()
+    manifest = Manifest(
+        name="",
+        version=1,
+        created=created,
+        change=ChangeRecord(kind="fit", by=by),
+        method=detector.method,
+        parameters=_plain(detector.parameters()),
+        view=view.to_dict(),
+        bit_depth=bit_depth,
+        backbone=BackboneRecord(
+            name=backbone.name,
+            levels=list(detector.levels),
+            taps=detector.taps,
+            weights_sha256=backbone.weights_sha256,
+        ),
+        training=training,
+        calibration=None,
+        good=ids,
+        templates=[
+            TemplateRecord(id=ids[index], source=images.name(index), added=created, by=by)
+            for index in detector.templates_
+        ],
+        software=_software(),
+    )
+    pictures = Pictures().having(ids, images)
+    kept = detector.updates and keep_pictures
+    contents = {PICTURES: picture_content(pictures, ids)} if kept else {}
+    return Snapshot(Version(manifest, detector, contents), detector, None, pictures)
+
+
+def load_snapshot(folder: Folder, device: torch.device) -> Snapshot:
+    """The current version of a bundle; one that is replaced meanwhile is read again."""
+    for _ in range(_TRIES):
+        manifest = read_manifest(folder)
+        try:
+            return restore(folder, Version(manifest), device)
+        except BundleError:
+            if read_manifest(folder) == manifest:
+                raise
+    raise BundleError(f"{folder} is replaced again and again while it is read; try again later")
+
+
+def restore(folder: Folder | None, version: Version, device: torch.device) -> Snapshot:
+    """A version able to inspect: its whole state, then its steps in the order they were done."""
+    manifest = version.manifest
+    detector = version.base or _base(_known(folder), manifest, device)
+    for step in manifest.steps:
+        if step.part is not None:
+            if step.part in version.contents:
+                sheets = unpack(version.contents[step.part]())
+            else:
+                sheets = read_part(_known(folder), manifest, step.part)
+            detector = detector.added(sheets, step.samples)
+        if step.removed:
+            detector = detector.removed(step.removed)
+    calibration = recorded_calibration(manifest.calibration)
+    return Snapshot(version, detector, calibration, pictures_of(folder, manifest))
+
+
+def pictures_of(folder: Folder | None, manifest: Manifest) -> Pictures:
+    """The pictures that a bundle holds, read when they are needed."""
+
+    def part(name: str) -> Part:
+        return cache(lambda: read_part(_known(folder), manifest, name))
+
+    return Pictures(parts=[part(name) for name in manifest.picture_parts])
+
+
+def drafts(
+    versions: Iterable[Version], name: str, origin: Folder | None, *, copies: bool
+) -> list[Draft]:
+    """What is to be written of `versions`, oldest first, to a bundle called `name`.
+
+    With `copies` the files that lie in the bundle `origin` are written too.
+    """
+    contents = _Contents(origin)
+    made = []
+    for version in versions:
+        parts = dict(version.contents)
+        if version.base is not None:
+            parts |= contents.of_state(version.base)
+        files = version.manifest.files
+        if copies:
+            parts = {part: contents.of_file(version.manifest, part) for part in files} | parts
+        kept = {} if copies else {k: v for k, v in files.items() if k not in parts}
+        manifest = version.manifest.model_copy(update={"name": name, "files": kept})
+        made.append(Draft(manifest, parts))
+    return made
+
+
+class _Contents:
+    """Contents of files, the same object for the same file, so that each is written once."""
+
+    def __init__(self, origin: Folder | None) -> None:
+        self._origin = origin
+        self._files: dict[str, Content] = {}
+        self._states: dict[int, dict[str, Content]] = {}
+
+    def of_file(self, manifest: Manifest, part: str) -> Content:
+        """A file of the bundle where the version lies now."""
+        name = manifest.files[part].file
+        made: Callable[[], bytes] = lambda: read_content(_known(self._origin), manifest, part)  # noqa: E731
+        return self._files.setdefault(name, made)
+
+    def of_state(self, detector: Detector) -> dict[str, Content]:
+        """The parts of a detector's state."""
+        if id(detector) not in self._states:
+            state = detector.state()
+            self._states[id(detector)] = {
+                part: (lambda tensors=tensors: pack(tensors))  # type: ignore[misc]
+                for part, tensors in state.items()
+            }
+        return self._states[id(detector)]
+
+
+def bundle_name(folder: Folder) -> str:
+    """A bundle's name: its folder's, without `.blemish`."""
+    return Path(folder).absolute().name.removesuffix(".blemish")
+
+
+def _base(folder: Folder, manifest: Manifest, device: torch.device) -> Detector:
+    if manifest.method not in DETECTORS:
+        raise BundleError(
+            f"{folder} was made with the method '{manifest.method}', which this Blemish does "
+            f"not have (it has {', '.join(DETECTORS)}); upgrade with: pip install -U blemish"
+        )
+    names = {"backbone", *manifest.state_parts}
+    parts = {part: read_part(folder, manifest, part) for part in names}
+    try:
+        detector = DETECTORS[manifest.method](**manifest.parameters)
+    except TypeError as error:
+        raise BundleError(
+            f"{folder} has an option that this Blemish does not know ({error}); "
+            "upgrade with: pip install -U blemish"
+        ) from error
+    backbone = restore_backbone(
+        manifest.backbone.name,
+        {name: torch.from_numpy(np.array(v)) for name, v in parts["backbone"].items()},
+        levels=manifest.backbone.levels,
+        taps=manifest.backbone.taps,
+        weights_sha256=manifest.backbone.weights_sha256,
+    )
+    # The templates that the steps took away or added are not those of the whole state.
+    count = len(manifest.templates) - sum(s.samples - len(s.removed) for s in manifest.steps)
+    return detector.restore(parts, backbone.to(device), list(range(count)))
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def _known(folder: Folder | None) -> Folder:
+    if folder is None:
+        raise BundleError("a file of this version is neither in memory nor in a bundle; fit again")
+    return folder
+
+
+def _software() -> dict[str, str]:
+    found = {"blemish": __version__, "python": platform.python_version()}
+    for package in ("torch", "timm", "numpy", "pillow", "opencv-python-headless"):
+        try:
+            found[package] = version_of(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,52 @@
+"""One version of an inspector as one immutable object, which is swapped by one assignment.
+
+Whoever inspects reads it once and so sees the old version or the new one, never a mix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from blemish.bundle import CalibrationRecord, Content, Manifest
+from blemish.detector import Detector
+from blemish.inspector.pictures import Pictures
+from blemish.verdict import Calibration
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version's manifest, and what of it no bundle holds yet.
+
+    `base` is the detector whose state its `steps` build on (None: a bundle holds it); `contents`
+    are its other files.
+    """
+
+    manifest: Manifest
+    base: Detector | None = None
+    contents: Mapping[str, Content] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A version that can inspect: its detector, calibration and good images beside its record."""
+
+    version: Version
+    detector: Detector
+    calibration: Calibration | None
+    pictures: Pictures
+
+    @property
+    def manifest(self) -> Manifest:
+        """The version's record."""
+        return self.version.manifest
+
+
+def calibration_record(calibration: Calibration | None) -> CalibrationRecord | None:
+    """A calibration as the manifest holds it."""
+    return None if calibration is None else CalibrationRecord(**vars(calibration))
+
+
+def recorded_calibration(record: CalibrationRecord | None) -> Calibration | None:
+    """The calibration that a manifest holds."""
+    return None if record is None else Calibration(**record.model_dump())
