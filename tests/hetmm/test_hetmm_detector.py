@@ -123,7 +123,9 @@ def test_half_precision(precision: str, good_images: list[np.ndarray], tmp_path:
         ({"batch_size": 0}, "batch_size at least 1"),
         ({"precision": "double"}, "precision is 'double'"),
         ({"forward": (13, 8, 7)}, "the forward window is 8"),
-        ({"backward": (3, 0, 3)}, "the backward window is 0"),
+        ({"backward": (3, -1, 3)}, "the backward window is -1"),
+        ({"forward": (0, 0, 0), "backward": (0, 0, 0)}, "all levels are off"),
+        ({"memory": 0}, "memory is 0 MiB"),
         ({"taps": "none"}, "taps is 'none'"),
     ],
 )

@@ -14,7 +14,8 @@ from torch.nn.functional import normalize
 
 from blemish.errors import ParameterError
 from blemish.hetmm import matching
-from blemish.hetmm.matching import TileBank, mutual_match
+from blemish.hetmm.bank import TileBank
+from blemish.hetmm.matching import best_match, directions_needed, mutual_match
 
 
 def unit(*shape: int, seed: int = 0) -> Tensor:
@@ -146,7 +147,86 @@ def test_windows_of_one_make_both_directions_equal(shape: tuple, seed: int) -> N
     np.testing.assert_allclose(there, back, atol=1e-6)
 
 
-@pytest.mark.parametrize("window", [0, -3, 2, 4])
+@pytest.mark.parametrize("windows", [(5, 0), (0, 3), (0, 0)])
+def test_a_direction_that_is_off_is_zero(windows: tuple[int, int]) -> None:
+    """Window 0 leaves its direction out and changes nothing about the other."""
+    query, sheets = unit(2, 5, 6, 5, seed=1), unit(3, 5, 6, 5, seed=2)
+    both = match(query, sheets, 5, 3)
+    for found, wanted, window in zip(match(query, sheets, *windows), both, windows, strict=True):
+        np.testing.assert_allclose(found, wanted if window else 0 * wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "needed"),
+    [
+        ((5, 3, 0.5), (5, 3, 0.5)),
+        ((5, 0, 0.5), (5, 0, 1)),
+        ((0, 3, 0.5), (0, 3, 0)),
+        ((5, 3, 1.0), (5, 0, 1)),
+        ((5, 3, 0.0), (0, 3, 0)),
+        ((5, 0, 0.0), (5, 0, 1)),
+        ((0, 3, 1.0), (0, 3, 0)),
+    ],
+)
+def test_only_what_counts_is_computed(given: tuple, needed: tuple) -> None:
+    """A direction of weight 0 is not matched; one that is off leaves its weight to the other."""
+    assert directions_needed(*given) == needed
+
+
+def test_nothing_is_needed_of_a_level_that_is_off() -> None:
+    """Both windows 0 stay so, whatever alpha."""
+    assert directions_needed(0, 0, 0.3)[:2] == (0, 0)
+
+
+@pytest.mark.parametrize("sourced", [False, True])
+@pytest.mark.parametrize("exclude", [-1, 1])
+def test_best_match_names_the_vector_behind_each_value(sourced: bool, exclude: int) -> None:
+    """Its distance is the map's, and the vectors it names have that distance."""
+    query, sheets = unit(1, 6, 7, 5, seed=1), unit(4, 6, 7, 5, seed=2)
+    sources = torch.arange(4).flip(0)[:, None, None].expand(-1, 7, 5) if sourced else None
+    bank = TileBank.from_sheets(sheets, sources=sources)
+    left_out = torch.tensor([exclude])
+    there, back = mutual_match(query, bank, forward=5, backward=3, exclude=left_out)
+    points = [(0, 0), (6, 4), (3, 2), (5, 0)]
+    found = best_match(query, bank, points, 5, 3, exclude=exclude)
+    for (y, x), matches in zip(points, found, strict=True):
+        one, other = matches["forward"], matches["backward"]
+        assert one.distance == pytest.approx(float(there[0, y, x]), abs=1e-5)
+        assert other.distance == pytest.approx(float(back[0, y, x]), abs=1e-5)
+        pair = sheets[one.sheet, :, one.y, one.x] @ query[0, :, y, x]
+        assert 1 - float(pair) == pytest.approx(one.distance, abs=1e-5)
+        pair = sheets[other.sheet, :, y, x] @ query[0, :, other.y, other.x]
+        assert 1 - float(pair) == pytest.approx(other.distance, abs=1e-5)
+        assert max(abs(one.y - y), abs(one.x - x)) <= 2
+        assert max(abs(other.y - y), abs(other.x - x)) <= 1
+        for each in (one, other):
+            assert each.sample == (3 - each.sheet if sourced else each.sheet)
+            assert each.sample != exclude
+
+
+def test_best_match_says_what_it_cannot_tell() -> None:
+    """A direction that is off has no entry; points outside and batches are errors."""
+    query, bank = unit(2, 3, 4, 4), TileBank.from_sheets(unit(2, 3, 4, 4))
+    assert list(best_match(query[:1], bank, [(0, 0)], 3, 0)[0]) == ["forward"]
+    with pytest.raises(ParameterError, match=r"there is no pixel \(0, 4\)"):
+        best_match(query[:1], bank, [(0, 4)], 3, 3)
+    with pytest.raises(ParameterError, match="one at a time"):
+        best_match(query, bank, [(0, 0)], 3, 3)
+
+
+def test_bfloat16_rounds_distances_and_not_cosines() -> None:
+    """Near matches keep their distance to a hundredth; a cosine in bfloat16 is 0.004 wide there."""
+    sheets = unit(4, 64, 6, 6, seed=2).bfloat16().float()
+    noisy = sheets[:1] + 0.02 * torch.randn(1, 64, 6, 6, generator=torch.Generator().manual_seed(3))
+    query = normalize(noisy, dim=1).bfloat16().float()  # so that only products are rounded
+    exact = match(query, sheets, 3, 3)
+    found = mutual_match(query, TileBank.from_sheets(sheets, torch.bfloat16), forward=3, backward=3)
+    for one, other in zip(found, exact, strict=True):
+        assert other.max() < 0.05
+        np.testing.assert_allclose(one, other, rtol=0.01, atol=1e-6)
+
+
+@pytest.mark.parametrize("window", [-1, -3, 2, 4])
 @pytest.mark.parametrize("name", ["forward", "backward"])
 def test_bad_windows_are_refused(name: str, window: int) -> None:
     """Even and non-positive windows have no middle; the message names the direction."""

@@ -8,23 +8,31 @@ HETMM, IJCV 2024; docs/hetmm.md):
 
 Both are maxima of V[p, o] = max_k <T_k(p), Q(p + o)>, so V is computed once. The map is cut into
 t x t tiles; a tile's template vectors times the query patch it can reach is one dense product,
-which runs near the machine's matrix-multiply rate:
+which runs near the machine's matrix-multiply rate (docs/matching.md):
 
-    (N t^2 x C) . (C x B P^2),   P = t + 2r,   r = max(f, b) // 2
+    (n t^2 x C) . (C x B P^2),   P = t + 2r,   r = max(f, b) // 2
 
-Letters: N sheets, C channels, H x W map, B queries, t tile side, P patch side, R x S tiles.
+Letters: n sheets of a block, C channels, H x W map, B queries, t tile side, P patch side, R x S
+tiles.
 """
 
 from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from blemish.errors import ParameterError
-from blemish.hetmm.bank import TILE, TileBank
+from blemish.hetmm.bank import TILE, Block, MemoryBlock, TileBank
 
-BUFFER_BYTES = 8 << 20  # one product buffer stays in the last-level cache
+BUFFER_BYTES = 2 << 20  # one product stays near the cores, in their caches
+CUDA_BUFFER_BYTES = 256 << 20  # few large products keep a GPU busy
 
 
 def mutual_match(
@@ -37,91 +45,291 @@ def mutual_match(
 ) -> tuple[Tensor, Tensor]:
     """Distances there and back, [B, H, W] in [0, 2], of unit vectors `query` [B, C, H, W].
 
-    `forward` and `backward` are odd window sides in pixels of this level. `exclude` [B] names one
-    sample a query to leave out (-1: none), which is how a sheet is scored against all others.
+    `forward` and `backward` are odd window sides in pixels of this level; 0 leaves a direction out
+    and gives zeros for it. `exclude` [B] names one sample a query to leave out (-1: none), which
+    is how a sheet is scored against all others.
     """
     check_windows(forward, backward)
-    batch, channels, height, width = query.shape
-    if (height, width) != (bank.height, bank.width) or channels != bank.tiles.shape[-1]:
-        raise ParameterError(
-            f"the query's map is {channels}x{height}x{width}, the templates' "
-            f"{bank.tiles.shape[-1]}x{bank.height}x{bank.width}; give both one backbone and size"
-        )
+    batch, _, height, width = query.shape
+    _check_shapes(query, bank)
+    if forward == 0 and backward == 0:
+        nothing = query.new_zeros(batch, height, width, dtype=torch.float)
+        return nothing, nothing.clone()
+    if _wants_triton(query, bank):
+        from blemish.hetmm.triton_matching import triton_match
+
+        return triton_match(query, bank, forward, backward, exclude)
+    return _tile_match(query, bank, forward, backward, exclude)
+
+
+@dataclass(frozen=True)
+class Match:
+    """The pair of vectors behind one value of a distance map.
+
+    The template vector is in sheet `sheet` and comes from sample `sample`; (`y`, `x`) is where the
+    search ended: forward the template's pixel, backward the query's. `distance` is 1 - cosine.
+    """
+
+    sheet: int
+    sample: int
+    y: int
+    x: int
+    distance: float
+
+
+def best_match(
+    query: Tensor,
+    bank: TileBank,
+    points: Sequence[tuple[int, int]],
+    forward: int,
+    backward: int,
+    *,
+    exclude: int = -1,
+) -> list[dict[str, Match]]:
+    """For each map pixel (y, x) of one query [1, C, H, W] the pairs that give F and B there.
+
+    `forward`: the pixel is the query's and the template's is searched; `backward`: the other way
+    round. A direction that is off has no entry. `exclude` names a sample to leave out.
+    """
+    check_windows(forward, backward)
+    _check_shapes(query, bank)
+    if len(query) != 1:
+        raise ParameterError(f"{len(query)} queries were given; matches are told for one at a time")
+    for y, x in points:
+        if not (0 <= y < bank.height and 0 <= x < bank.width):
+            raise ParameterError(
+                f"there is no pixel ({y}, {x}) on a map of {bank.height}x{bank.width}"
+            )
+    rounded = query[0].to(bank.dtype).float()  # as the templates are, so that one finds itself
+    found: list[dict[str, Match]] = [{} for _ in points]
+    for (y, x), matches in zip(points, found, strict=True):
+        if forward:
+            matches["forward"] = _forward_match(rounded, bank, y, x, forward // 2, exclude)
+        if backward:
+            matches["backward"] = _backward_match(rounded, bank, y, x, backward // 2, exclude)
+    return found
+
+
+def _forward_match(
+    query: Tensor, bank: TileBank, y: int, x: int, reach: int, exclude: int
+) -> Match:
+    found = []
+    for row in range(max(0, y - reach), min(bank.height, y + reach + 1)):
+        for column in range(max(0, x - reach), min(bank.width, x + reach + 1)):
+            for first, vectors, samples in _vectors(bank, row, column):
+                cosines = (vectors @ query[:, y, x]).masked_fill(samples == exclude, -torch.inf)
+                best = int(cosines.argmax())
+                distance = 1 - float(cosines[best])
+                found.append(Match(first + best, int(samples[best]), row, column, distance))
+    return min(found, key=lambda match: match.distance)
+
+
+def _backward_match(
+    query: Tensor, bank: TileBank, y: int, x: int, reach: int, exclude: int
+) -> Match:
+    top, left = max(0, y - reach), max(0, x - reach)
+    patch = query[:, top : y + reach + 1, left : x + reach + 1]  # (C, h, w)
+    found = []
+    for first, vectors, samples in _vectors(bank, y, x):
+        cosines = vectors @ patch.flatten(1)  # (n, h w)
+        cosines = cosines.masked_fill((samples == exclude)[:, None], -torch.inf)
+        best, pixel = divmod(int(cosines.argmax()), cosines.shape[1])
+        distance = 1 - float(cosines[best, pixel])
+        row, column = divmod(pixel, patch.shape[2])
+        place = (top + row, left + column)
+        found.append(Match(first + best, int(samples[best]), *place, distance))
+    return min(found, key=lambda match: match.distance)
+
+
+def _vectors(bank: TileBank, y: int, x: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """One pixel's template vectors [n, C], float32, and their samples [n], block by block."""
+    row, column = y // TILE, x // TILE
+    pixel = y % TILE * TILE + x % TILE
+    for first, block in bank.numbered():
+        vectors = block.row(row)[column, pixel :: TILE**2].float()
+        if block.sources is None:
+            samples = torch.arange(first, first + block.sheets, device=vectors.device)
+        else:
+            samples = block.sources[row, column, pixel :: TILE**2]
+        yield first, vectors, samples
+
+
+def directions_needed(forward: int, backward: int, alpha: float) -> tuple[int, int, float]:
+    """Windows and alpha without what counts nothing: a direction that is off, or of weight 0.
+
+    A direction that is off (window 0) leaves all the weight to the other.
+    """
+    if forward == 0 or backward == 0:
+        alpha = float(backward == 0)
+    return (0 if alpha == 0 else forward), (0 if alpha == 1 else backward), alpha
+
+
+def check_windows(forward: int, backward: int) -> None:
+    """Raise unless both window sides are odd whole numbers of pixels, or 0 for off."""
+    for name, window in (("forward", forward), ("backward", backward)):
+        if window < 0 or (window % 2 == 0 and window != 0):
+            raise ParameterError(
+                f"the {name} window is {window}; windows are odd whole numbers of pixels, or 0 "
+                "for a direction left out"
+            )
+
+
+def _tile_match(
+    query: Tensor, bank: TileBank, forward: int, backward: int, exclude: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    batch, _, height, width = query.shape
     reach = max(forward, backward) // 2
     side = TILE + 2 * reach  # P
-    rows, columns = bank.tiles.shape[:2]
+    rows, columns = bank.tile_grid
     rest = (0, 0, reach, reach + columns * TILE - width, reach, reach + rows * TILE - height)
-    padded = F.pad(query.to(bank.tiles.dtype).permute(0, 2, 3, 1), rest)  # (B, H', W', C)
-    inside = F.pad(query.new_ones(height, width, dtype=torch.bool), rest[2:])  # (H', W')
-    near = {window: _window_mask(window, reach, query.device) for window in (forward, backward)}
+    # Stored vectors are rounded; the query is rounded alike, so that a template finds itself.
+    rounded = query.to(bank.dtype).to(product_dtype(bank.dtype, query.device.type))
+    padded = F.pad(rounded.permute(0, 2, 3, 1), rest)  # (B, H', W', C)
+    real = query.new_ones(height, width, dtype=torch.bool)
+    inside = F.pad(real, rest[2:])  # (H', W')
+    is_template = F.pad(real, (0, columns * TILE - width, 0, rows * TILE - height))
 
     # Forward maxima of one tile fall on its whole patch, so neighbours overlap; backward ones on
     # the tile itself. Patches are cut in t x t blocks, so overlaps line up block by block.
     blocks = -(-side // TILE)
-    forward_best = query.new_full(
-        (batch, rows + blocks - 1, TILE, columns + blocks - 1, TILE), -torch.inf, dtype=torch.float
-    )
+    shape = (batch, rows + blocks - 1, TILE, columns + blocks - 1, TILE)
+    forward_best = query.new_full(shape, -torch.inf, dtype=torch.float)
     backward_best = query.new_empty((batch, rows, TILE, columns, TILE), dtype=torch.float)
-    is_template = F.pad(
-        query.new_ones(height, width, dtype=torch.bool),
-        (0, columns * TILE - width, 0, rows * TILE - height),
-    ).reshape(rows, TILE, columns, TILE)
+    far = {window: ~_window_mask(window, reach, query.device) for window in (forward, backward)}
+    is_template = is_template.reshape(rows, TILE, columns, TILE)
+    products = _Products(bank, padded, exclude, batch * side * side)
 
-    step = _tiles_per_product(bank, batch * side * side)
     for row in range(rows):
         top = row * TILE
         strip = padded[:, top : top + side].unfold(2, side, TILE)  # (B, P, S, C, P)
-        strip = strip.permute(2, 0, 1, 4, 3).reshape(columns, batch * side * side, channels)
+        strip = strip.permute(2, 0, 1, 4, 3).reshape(columns, batch * side * side, -1)
+        volume = products.best(row, strip)
+        # (S, t, t, B, P, P): tile pixel p against patch pixel q; outside the map never wins.
+        volume = volume.view(columns, TILE, TILE, batch, side, side)
         seen = inside[top : top + side].unfold(1, side, TILE).permute(1, 0, 2)  # (S, P, P)
-        for start in range(0, columns, step):
-            part = slice(start, min(start + step, columns))
-            volume = _best_over_sheets(bank, row, part, strip[part], batch, exclude)
-            # (s, t, t, B, P, P): tile pixel p against patch pixel q; outside the map never wins.
-            volume = volume.reshape(-1, TILE, TILE, batch, side, side)
-            volume.masked_fill_(~seen[part, None, None, None], -torch.inf)
+        unseen = ~seen[:, None, None, None]
+        if backward:
+            best = volume.masked_fill(unseen | far[backward], -torch.inf).amax((-1, -2))
+            backward_best[:, row] = best.permute(3, 1, 0, 2)  # (S, t, t, B) to (B, t, S, t)
+        if forward:
+            padding = ~is_template[row].permute(1, 0, 2)[..., None, None, None]
+            best = volume.masked_fill_(padding | far[forward], -torch.inf).amax((1, 2))
+            _fold_max(forward_best, best, row, blocks)
 
-            best = volume.masked_fill(~near[backward], -torch.inf).amax((-1, -2))  # (s, t, t, B)
-            backward_best[:, row, :, part] = best.permute(3, 1, 0, 2)
-
-            real = is_template[row, :, part].permute(1, 0, 2)[..., None, None, None]
-            best = volume.masked_fill_(~(near[forward] & real), -torch.inf).amax((1, 2))
-            _fold_max(forward_best, best, row, start, blocks)
-
-    folded = forward_best.reshape(batch, (rows + blocks - 1) * TILE, (columns + blocks - 1) * TILE)
-    similarity_forward = folded[:, reach : reach + height, reach : reach + width]
-    similarity_backward = backward_best.reshape(batch, rows * TILE, columns * TILE)
-    return 1 - similarity_forward, 1 - similarity_backward[:, :height, :width]
+    there = forward_best.view(batch, (rows + blocks - 1) * TILE, (columns + blocks - 1) * TILE)
+    there = there[:, reach : reach + height, reach : reach + width]
+    back = backward_best.view(batch, rows * TILE, columns * TILE)[:, :height, :width]
+    return (
+        -there if forward else torch.zeros_like(there),
+        -back if backward else torch.zeros_like(back),
+    )
 
 
-def _best_over_sheets(
-    bank: TileBank, row: int, part: slice, patches: Tensor, batch: int, exclude: Tensor | None
-) -> Tensor:
-    """max_k <T_k(p), Q(q)> for a run of tiles: [s, t t, B P P], float32."""
-    product = torch.bmm(bank.tiles[row, part], patches.transpose(1, 2))  # (s, N t t, B P P)
-    product = product.view(len(product), bank.sheets, TILE * TILE, -1)
-    if exclude is not None:
-        by_query = product.view(len(product), bank.sheets, TILE * TILE, batch, -1)
-        for index, sample in enumerate(exclude.tolist()):
+class _Products:
+    """max_k <T_k(p), Q(q)> - 1 for one row of tiles after the other, in buffers used again.
+
+    Fresh buffers cost page faults, up to the product itself. Half-precision products accumulate
+    in float32 but are stored rounded, so 1 is taken off before: what is rounded then is the
+    distance, relative to itself, and not the cosine, relative to 1.
+    """
+
+    def __init__(self, bank: TileBank, query: Tensor, exclude: Tensor | None, patch: int) -> None:
+        self.bank, self.exclude = bank, exclude
+        self.batch, self.patch = len(query), patch
+        rows = max(block.sheets for block in bank.blocks) * TILE**2
+        budget = BUFFER_BYTES if query.device.type == "cpu" else CUDA_BUFFER_BYTES
+        columns = bank.tile_grid[1]
+        self.step = min(columns, max(1, budget // (rows * patch * query.element_size())))
+        self.product = query.new_empty(self.step * rows * patch)
+        self.converted: Tensor | None = None
+        if query.dtype != bank.dtype:
+            self.converted = query.new_empty(self.step * rows * bank.channels)
+        shape = (columns, TILE**2, patch)
+        self.found = query.new_empty(self.step, *shape[1:])
+        self.total = query.new_empty(shape, dtype=torch.float)
+
+    def best(self, row: int, patches: Tensor) -> Tensor:
+        """[S, t t, B P P] for tile row `row`, float32; `patches` is [S, B P P, C]."""
+        self.total.fill_(-torch.inf)
+        for first, block in self.bank.numbered():
+            tiles = block.row(row)
+            for start in range(0, len(tiles), self.step):
+                part = slice(start, min(start + self.step, len(tiles)))
+                product = self._multiply(tiles[part], patches[part])
+                product = product.view(len(product), block.sheets, TILE**2, -1)
+                if self.exclude is not None:
+                    self._leave_out(product, block, first, row, part)
+                found = self.found[: len(product)]
+                torch.amax(product, 1, out=found)
+                torch.maximum(self.total[part], found, out=self.total[part])
+        if self.product.dtype == torch.float32:
+            self.total -= 1
+        return self.total
+
+    def _multiply(self, tiles: Tensor, patches: Tensor) -> Tensor:
+        count, vectors, _ = tiles.shape
+        if self.converted is not None:
+            buffer = self.converted[: tiles.numel()].view(tiles.shape)
+            tiles = buffer.copy_(tiles)
+        product = self.product[: count * vectors * self.patch].view(count, vectors, self.patch)
+        if product.dtype == torch.float32:
+            return torch.bmm(tiles, patches.transpose(1, 2), out=product)
+        product.fill_(-1)
+        return torch.baddbmm(product, tiles, patches.transpose(1, 2), out=product)
+
+    def _leave_out(self, product: Tensor, block: Block, first: int, row: int, part: slice) -> None:
+        """Set a query's products with its excluded sample to -inf."""
+        assert self.exclude is not None
+        by_query = product.view(*product.shape[:3], self.batch, -1)
+        for index, sample in enumerate(self.exclude.tolist()):
             if sample < 0:
                 continue
-            if bank.sources is None:
-                by_query[:, sample, :, index] = -torch.inf
-            else:
-                own = (bank.sources[row, part] == sample).reshape(len(product), bank.sheets, -1)
-                by_query[:, :, :, index].masked_fill_(own[..., None], -torch.inf)
-    return product.amax(1).float()
+            if block.sources is not None:
+                own = (block.sources[row, part] == sample).view(*product.shape[:3], 1)
+                by_query[:, :, :, index].masked_fill_(own, -torch.inf)
+            elif first <= sample < first + block.sheets:
+                by_query[:, sample - first, :, index] = -torch.inf
 
 
-def _fold_max(target: Tensor, patches: Tensor, row: int, start: int, blocks: int) -> None:
-    """Raise `target` [B, R', t, S', t] to the overlapping patches [s, B, P, P] of one tile row."""
+def _wants_triton(query: Tensor, bank: TileBank) -> bool:
+    """Whether the fused kernel does it: on CUDA where Triton is, unless BLEMISH_MATCHING=torch.
+
+    `triton` asks for it anywhere, which on a CPU is Triton's interpreter, for tests.
+    """
+    way = os.environ.get("BLEMISH_MATCHING", "auto")
+    if way not in ("auto", "torch", "triton"):
+        raise ParameterError(f"BLEMISH_MATCHING is '{way}'; it must be auto, torch or triton")
+    in_memory = all(isinstance(block, MemoryBlock) for block in bank.blocks)
+    if way == "torch" or not in_memory:
+        return False
+    return way == "triton" or (query.is_cuda and find_spec("triton") is not None)
+
+
+@cache
+def product_dtype(stored: torch.dtype, device: str) -> torch.dtype:
+    """What products of vectors stored in this type are computed in.
+
+    Processors without bfloat16 arithmetic, and all with float16, multiply faster in float32.
+    """
+    if device != "cpu" or stored == torch.float32:
+        return stored
+    fast = (
+        stored == torch.bfloat16
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _fold_max(target: Tensor, patches: Tensor, row: int, blocks: int) -> None:
+    """Raise `target` [B, R', t, S', t] to the overlapping patches [S, B, P, P] of one tile row."""
     count, batch, side, _ = patches.shape
     extra = blocks * TILE - side
     patches = F.pad(patches, (0, extra, 0, extra), value=-torch.inf)
     cells = patches.reshape(count, batch, blocks, TILE, blocks, TILE)
-    cells = cells.permute(1, 2, 3, 4, 0, 5)  # (B, block row, t, block column, s, t)
+    cells = cells.permute(1, 2, 3, 4, 0, 5)  # (B, block row, t, block column, S, t)
     for column in range(blocks):
-        left = start + column
-        region = target[:, row : row + blocks, :, left : left + count]
+        region = target[:, row : row + blocks, :, column : column + count]
         torch.maximum(region, cells[:, :, :, column], out=region)
 
 
@@ -133,16 +341,10 @@ def _window_mask(window: int, reach: int, device: torch.device) -> Tensor:
     return (near[:, None, :, None] & near[None, :, None, :])[:, :, None]
 
 
-def _tiles_per_product(bank: TileBank, patch_vectors: int) -> int:
-    bytes_per_tile = bank.tiles.shape[2] * patch_vectors * bank.tiles.element_size()
-    budget = BUFFER_BYTES if bank.tiles.device.type == "cpu" else BUFFER_BYTES * 64
-    return max(1, budget // bytes_per_tile)
-
-
-def check_windows(forward: int, backward: int) -> None:
-    """Raise unless both window sides are odd whole numbers from 1."""
-    for name, window in (("forward", forward), ("backward", backward)):
-        if window < 1 or window % 2 == 0:
-            raise ParameterError(
-                f"the {name} window is {window}; windows are odd whole numbers of pixels from 1"
-            )
+def _check_shapes(query: Tensor, bank: TileBank) -> None:
+    _, channels, height, width = query.shape
+    if (channels, height, width) != (bank.channels, bank.height, bank.width):
+        raise ParameterError(
+            f"the query's map is {channels}x{height}x{width}, the templates' "
+            f"{bank.channels}x{bank.height}x{bank.width}; give both one backbone and size"
+        )
