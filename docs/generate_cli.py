@@ -14,9 +14,16 @@ HEAD = """# Command line
 
 Written by `python docs/generate_cli.py` from the command line itself.
 
-Exit status: 0 done (`inspect`: all pass), 1 `inspect` found parts to review or fail, 2 an error
-(one sentence on stderr), 130 stopped by Ctrl-C. Results go to stdout or the file asked for;
-progress and remarks go to stderr, and bars only to a terminal.
+| exit status | all verbs | `inspect`, `compare` | `data check` | `evaluate` |
+|---|---|---|---|---|
+| 0 | done | all pass | complete | no figure below `--fail-under` |
+| 1 | - | some to review or fail | not complete | some figure below it |
+| 2 | an error, one sentence on stderr | some image had one, the others were done | | |
+| 130 | stopped by Ctrl-C | | | |
+| 141 | whoever read our output has gone | | | |
+
+Results go to stdout or the file asked for; progress and remarks go to stderr, and bars only to a
+terminal.
 
 `inspect` prints, per image, one line of JSON:
 
@@ -33,7 +40,9 @@ and for one that cannot be read
  "error": {"code": "image_truncated", "message": "..."}}
 ```
 
-At a terminal without `--json` it prints a line for people instead.
+At a terminal without `--json` it prints a line for people instead. `compare` prints the same
+object and `golden`, its `p_value` null. `update --add`, `--remove` and `--good` take all words up
+to the next option.
 """
 
 
@@ -61,8 +70,10 @@ def _section(name: str, command: Any) -> str:
     options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
     usage = " ".join([name, *(_metavar(p) for p in arguments)])
     lines = [f"## `{usage}`", "", " ".join(command.help.split()), ""]
-    if options:
+    told = [p for p in arguments if getattr(p, "help", None)]
+    if told or options:
         lines += ["| option | does |", "|---|---|"]
+        lines += [f"| `{_cell(_metavar(p))}` | {_cell(p.help)} |" for p in told]
         lines += [f"| `{_names(p)}` | {_describe(p)} |" for p in options]
         lines.append("")
     return "\n".join(lines)
@@ -74,15 +85,20 @@ def _metavar(parameter: Any) -> str:
 
 def _names(parameter: Any) -> str:
     names = "`, `".join(parameter.opts)
-    return f"{names} {parameter.metavar}" if parameter.metavar else names
+    return f"{names} {_cell(parameter.metavar)}" if parameter.metavar else names
 
 
 def _describe(parameter: Any) -> str:
-    text = (parameter.help or "").replace("|", "\\|")
+    text = _cell(parameter.help or "")
     default = parameter.default
-    if default not in (None, False) and "[default" not in text and not callable(default):
+    if default not in (None, False, "") and "[default" not in text and not callable(default):
         text += f" [default: {default}]"
     return text + (" Required." if parameter.required else "")
+
+
+def _cell(text: str) -> str:
+    """Text for a cell of a table, where a bar would end the cell, even in code."""
+    return text.replace("|", "\\|")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from blemish.errors import (
     ParameterError,
 )
 from blemish.hetmm import HETMM
+from blemish.hetmm.bank import TileBank
+from blemish.hetmm.chunks import ChunkedBank
 from blemish.inspector import Inspector, resolve_device
 from blemish.verdict import parts_needed
 
@@ -223,6 +225,41 @@ def test_bit_depth_is_kept(good: Path, tmp_path: Path) -> None:
     assert loaded.inspect(arrays[0]).score < 1e-3
     with pytest.raises(ImageError, match="bit_depth"):
         loaded.inspect(np.full((SIZE, SIZE, 3), 5000, np.uint16))
+
+
+def test_loaded_under_a_memory_limit(bundle: Path, parts: Path) -> None:
+    """A limit given on loading moves the templates to a scratch file; no bit of a map changes."""
+    probe = parts / "test" / "good" / "000.png"
+    free, limited = Inspector.load(bundle), Inspector.load(bundle, memory=1)
+    assert [type(bank) for bank in free.detector.banks_] == [TileBank] * 3
+    assert ChunkedBank in [type(bank) for bank in limited.detector.banks_]
+    expected, found = free.inspect(probe), limited.inspect(probe)
+    assert np.array_equal(found.anomaly_map, expected.anomaly_map)
+    limited.update(add=[probe], recalibrate=False)
+    limited.save(bundle)
+    limited.rollback(1)
+    assert ChunkedBank in [type(bank) for bank in limited.detector.banks_]
+    assert np.array_equal(limited.inspect(probe).anomaly_map, expected.anomaly_map)
+    assert read_manifest(bundle).parameters["memory"] is None
+
+
+def test_a_memory_limit_where_there_are_no_sheets(bundle: Path) -> None:
+    """A method that keeps no sheets refuses the limit, in one sentence."""
+    manifest = read_manifest(bundle).model_copy(update={"method": "tfanet"})
+    (bundle / NAME).write_bytes(manifest.to_json())
+    with pytest.raises(ParameterError, match=r"tfanet, as in .* leave the limit out"):
+        Inspector.load(bundle, memory=1)
+
+
+def test_template_pictures(good: Path, bundle: Path, tmp_path: Path) -> None:
+    """Templates' pictures come by position, as the detector sees them; None without pictures."""
+    loaded = Inspector.load(bundle)
+    at = loaded.template_pictures()
+    assert at is not None
+    path = Path(loaded.templates[3].source)
+    assert np.array_equal(at(3), np.rint(loaded.view.apply(loaded.read(path)) * 255))
+    inspector(keep_pictures=False).fit(few(good)).save(tmp_path / "bare")
+    assert Inspector.load(tmp_path / "bare").template_pictures() is None
 
 
 def test_names_and_versions(bundle: Path, tmp_path: Path, parts: Path) -> None:

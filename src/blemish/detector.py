@@ -80,6 +80,18 @@ class Detector(ABC):
     def state(self) -> Parts:
         """Everything learned, as named tensors for the bundle."""
 
+    def learned(self) -> dict[str, Any]:
+        """What was decided while learning, as plain values for the manifest and the summary."""
+        return dict(getattr(self, "learned_", {}))
+
+    def decisions(self) -> dict[str, str]:
+        """The same in words, a line each, for the summary."""
+        return {}
+
+    def recall(self, learned: Mapping[str, Any]) -> None:
+        """Take back what `learned` gave; `restore` comes next."""
+        self.learned_ = dict(learned)
+
     @abstractmethod
     def restore(self, parts: Mapping[str, Any], backbone: Backbone, templates: list[int]) -> Self:
         """Take back what `state` gave; returns self."""

@@ -40,12 +40,15 @@ def test_evaluate(cli, parts: Path, tmp_path: Path) -> None:
 
 
 def test_evaluate_under_a_floor(cli, parts: Path, tmp_path: Path) -> None:
-    """--fail-under exits with 1 and says what fell short, after everything was written."""
+    """--fail-under exits with 1 and says what fell short, after everything was written.
+
+    The page has the protocols and, for the four worst of each kind, what the method saw.
+    """
     target, page = tmp_path / "figures.json", tmp_path / "page.html"
     options = ("evaluate", "--dataset", "mvtec", "--root", parts, *SMALL, "--quiet")
     outcome = cli(
         *options, "--cases", "--json", target, "--report", page, "--plots", tmp_path / "plots",
-        "--fail-under", "image_auroc=0", "--fail-under", "board:aupro=1",
+        "--fail-under", "image_auroc=0", "--fail-under", "board:aupro=1", "--shots", "1,4",
     )  # fmt: skip
     assert outcome.status == 1
     document = json.loads(target.read_text())
@@ -54,8 +57,12 @@ def test_evaluate_under_a_floor(cli, parts: Path, tmp_path: Path) -> None:
     assert outcome.stderr == f"blemish: aupro of board is {value:.6g}, below 1\n"
     assert len(category["cases"]) == 9
     assert {case["label"] for case in category["cases"]} == {0, 1}
-    assert page.stat().st_size > 10_000
-    assert list((tmp_path / "plots").glob("*.svg"))
+    text = page.read_text()
+    assert text.count("Evidence 1") == 8
+    assert "cannot be explained" not in text
+    assert "Shots: by training images." in text
+    names = {path.name for path in (tmp_path / "plots").glob("*.svg")}
+    assert names == {"board.scores.svg", "board.roc.svg", "protocol.shots.svg"}
 
 
 def test_evaluate_protocols(cli, parts: Path) -> None:

@@ -57,6 +57,16 @@ def test_json_is_the_contract(cli, bundle: Path, failing: Path) -> None:
     assert len(result["regions"][0]["box"]) == 4
 
 
+def test_memory_limit(cli, bundle: Path, failing: Path) -> None:
+    """--memory changes no score, and is refused where it is no limit."""
+    (free, limited) = (
+        json.loads(cli("inspect", bundle, failing, "--json", "-", *options).stdout)
+        for options in ((), ("--memory", 1))
+    )
+    assert limited["score"] == free["score"]
+    assert cli("inspect", bundle, failing, "--memory", 0).status == 2
+
+
 def test_exit_status(cli, bundle: Path, passing: Path, failing: Path, tmp_path: Path) -> None:
     """0 when all pass, 1 when some fail, 2 when some cannot be read, the worst counting."""
     missing = tmp_path / "missing.png"

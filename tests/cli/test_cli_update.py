@@ -49,10 +49,10 @@ def test_history(cli, bundle: Path, new: list[Path]) -> None:
     """--history lists versions and templates, for people and as JSON, and changes nothing."""
     cli("update", bundle, "--add", new[0], "--quiet")
     before = (bundle / "manifest.json").read_bytes()
-    told = cli("update", bundle, "--history")
-    assert (told.status, told.stdout) == (0, "")
-    assert "update +1" in told.stderr
-    assert f"since version 2  {new[0]}" in told.stderr
+    told = cli("update", bundle, "--history", "--quiet")
+    assert (told.status, told.stderr) == (0, "")
+    assert "update +1" in told.stdout
+    assert f"since version 2  {new[0]}" in told.stdout
     listed = json.loads(cli("update", bundle, "--history", "--json", "-").stdout)
     assert [entry["version"] for entry in listed["history"]] == [1, 2]
     assert (listed["version"], len(listed["templates"])) == (2, 21)

@@ -39,7 +39,7 @@ def _result(name: str = "board") -> CategoryResult:
         fit_seconds=1.0,
         latency_ms={"p50": 1.0, "p95": 2.0},
         peak_rss_mb=None,
-        false_alarms=FalseAlarms(0.1, 0.65, 8, 1, 8, 2),
+        false_alarms=FalseAlarms(0.1, 0.65, 0.65, 8, 1, 8, 2),
         cases=tuple(cases),
     )
 

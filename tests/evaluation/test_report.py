@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from blemish.errors import ImageError, ParameterError
 from blemish.evaluation.datasets import Sample, load
 from blemish.evaluation.protocol import Learned, score
-from blemish.evaluation.report import explain_with, write_report
+from blemish.evaluation.report import Explanations, explain_with, write_report
 from blemish.evaluation.report.cases import BEST, WORST, choose, scale_of, strip_of
 from blemish.evaluation.report.charts import roc_svg
 from blemish.evaluation.report.curves import limit_of, operating_point, roc_of
@@ -88,7 +88,9 @@ def _result(folder: Path, name: str = "board", side: int = 48) -> CategoryResult
         fit_seconds=3.21,
         latency_ms={"p50": 12.3, "p95": 45.6, "p99": 78.9},
         peak_rss_mb=321.0,
-        false_alarms=FalseAlarms(0.05, THRESHOLD, good=6, rejected=1, defective=5, escaped=1),
+        false_alarms=FalseAlarms(
+            0.05, THRESHOLD, THRESHOLD, good=6, rejected=1, defective=5, escaped=1
+        ),
         calibrate_seconds=1.25,
         defects={"hole": {"n": 2, "image_auroc": 0.75, "pixel_auroc": None, "aupro": 0.625}},
         cases=cases,
@@ -347,15 +349,13 @@ def test_a_picture_that_is_not_there_leaves_its_reason(result, written) -> None:
 
 
 def test_overlays_outline_what_is_above_the_threshold(result) -> None:
-    """The map's level is the threshold where scores are maxima, else the good parts' 95 %."""
-    assert scale_of(result).level == THRESHOLD
-    spread = tuple(dataclasses.replace(case, score=case.score / 10) for case in result.cases)
+    """The map's level is the calibrated one of pixels, as in the product; else the good's 95 %."""
+    assert result.false_alarms is not None
+    own = dataclasses.replace(result.false_alarms, threshold=0.1, region_threshold=1.25)
+    assert scale_of(dataclasses.replace(result, false_alarms=own)).level == 1.25
     expected = np.percentile(SCORES["good"], 95)
-    for changed in (
-        dataclasses.replace(result, cases=spread),
-        dataclasses.replace(result, false_alarms=None),
-    ):
-        assert scale_of(changed).level == pytest.approx(expected, rel=1e-3)
+    bare = dataclasses.replace(result, false_alarms=None)
+    assert scale_of(bare).level == pytest.approx(expected, rel=1e-3)
 
 
 def test_explanations_are_shown_for_the_worst_alone(result, written) -> None:
@@ -388,6 +388,25 @@ def test_an_inspector_explains_its_own_images_alone(fitted: Inspector, parts: Pa
     assert all(picture.dtype == np.uint8 for picture in pictures.values())
     with pytest.raises(ParameterError, match="cannot be explained"):
         explain(parts)
+
+
+def test_explanations_outlive_their_inspector(fitted: Inspector, parts: Path) -> None:
+    """`Explanations` holds the worst cases' pictures, or the reason why there are none."""
+    category = load("mvtec", parts)[0]
+    (result,) = score(Learned(fitted, 20, 0.0), category, keep_cases=True)
+    shown = choose(result.cases)
+    lost = dataclasses.replace(shown.missed[0], image=parts / "gone.png")
+    kept = Explanations()
+    cases = tuple(lost if case is shown.missed[0] else case for case in result.cases)
+    kept.add(fitted, dataclasses.replace(result, cases=cases))
+    for case in (*shown.missed[1:], *shown.alarming):
+        expected = explain_with({case.image: fitted})(case.image)
+        assert {"anomaly", "evidence 1"} <= kept(case.image).keys()
+        assert np.array_equal(kept(case.image)["anomaly"], expected["anomaly"])
+    with pytest.raises(ImageError, match=r"gone\.png"):
+        kept(lost.image)
+    with pytest.raises(ParameterError, match="cannot be explained"):
+        kept(shown.clear[0].image)
 
 
 def test_other_protocols_are_tables_by_level(result, written) -> None:

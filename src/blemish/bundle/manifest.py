@@ -119,6 +119,7 @@ class Manifest(_Record):
     change: ChangeRecord = Field(default_factory=ChangeRecord)
     method: str
     parameters: dict[str, JsonValue]
+    learned: dict[str, JsonValue] = Field(default_factory=dict)
     view: dict[str, JsonValue]
     bit_depth: int | None
     backbone: BackboneRecord

@@ -1,7 +1,7 @@
 """The command line: one file a verb.
 
-Exit status: 0 done (inspect: all pass), 1 inspect found parts to review or fail, 2 an error,
-130 stopped by Ctrl-C.
+Exit status: 0 done (inspect, compare: all pass; data check: complete), 1 found wanting (parts to
+review or fail, a figure below its floor, an incomplete dataset), 2 an error, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import inspect
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from blemish.imaging import MAX_PIXELS
 
 if TYPE_CHECKING:
+    from blemish.detector import Detector
     from blemish.inspector import Inspector
 
 Method = Annotated[str, typer.Option("--method", help="hetmm (no training) or tfanet (trained).")]
@@ -30,6 +32,24 @@ Memory = Annotated[
         metavar="MB",
         min=1,
         help="MiB the templates may take; more of them are read from a scratch file.",
+    ),
+]
+LoadMemory = Annotated[
+    int | None,
+    typer.Option(
+        "--memory",
+        metavar="MB",
+        min=1,
+        help="MiB the templates may take once loaded (hetmm). [default: what fit was told]",
+    ),
+]
+Windows = Annotated[
+    str | None,
+    typer.Option(
+        "--windows",
+        metavar="auto|W,W,…",
+        help="Forward search windows a level, in its pixels (map: anywhere), or auto: chosen from "
+        "the good images.",
     ),
 ]
 Size = Annotated[int, typer.Option("--size", help="Side of the square view, in pixels.")]
@@ -75,6 +95,7 @@ def build_inspector(
     bit_depth: int | None,
     max_pixels: int = MAX_PIXELS,
     memory: int | None = None,
+    windows: str | None = None,
     keep_pictures: bool = True,
 ) -> Inspector:
     """The unfitted inspector that these options describe."""
@@ -96,6 +117,10 @@ def build_inspector(
         if "memory" not in detector.setting_names():
             raise ParameterError(f"--memory: {method} keeps no sheets; leave the option out")
         values["memory"] = memory
+    if windows is not None:
+        if "windows" not in detector.setting_names():
+            raise ParameterError(f"--windows: {method} has no windows; leave the option out")
+        values = {**_windows(detector, windows), **values}
     return Inspector(
         detector(**values),
         size=size,
@@ -105,3 +130,21 @@ def build_inspector(
         max_pixels=max_pixels,
         keep_pictures=keep_pictures,
     )
+
+
+def _windows(detector: type[Detector], text: str) -> dict[str, Any]:
+    """What `--windows` says, as the detector's arguments."""
+    from blemish.detector import parse_settings
+
+    if text == "auto":
+        return {"windows": "auto"}
+    forward = parse_settings(detector, [f"forward={text},"])["forward"]
+    backward = inspect.signature(detector).parameters["backward"].default
+    # A level that is off forward, or has no place, does not search backward either.
+    return {
+        "forward": forward,
+        "backward": tuple(
+            0 if there in (0, "map") else back
+            for there, back in zip(forward, backward, strict=False)
+        ),
+    }

@@ -25,6 +25,7 @@ def calibrate(
     ] = 0.01,
     by: options.By = None,
     note: options.Note = "",
+    memory: options.LoadMemory = None,
     device: options.Device = "auto",
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE|-", help="The calibration as JSON.")
@@ -37,7 +38,7 @@ def calibrate(
     check_output(json_file, "--json")
     who = options.login_name() if by is None else by
     with (
-        Inspector.changing(bundle, device=device) as inspector,
+        Inspector.changing(bundle, device=device, memory=memory) as inspector,
         progress_bar(quiet=quiet) as progress,
     ):
         inspector.calibrate(

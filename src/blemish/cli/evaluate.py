@@ -15,6 +15,7 @@ from blemish.imaging import MAX_PIXELS
 
 if TYPE_CHECKING:
     from blemish.evaluation.protocols import Evaluation
+    from blemish.evaluation.report import Explanations
     from blemish.inspector import Inspector
 
 
@@ -38,6 +39,7 @@ def evaluate(
     backbone: options.Backbone = None,
     sheets: options.Sheets = None,
     memory: options.Memory = None,
+    windows: options.Windows = None,
     size: options.Size = 256,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -141,6 +143,7 @@ def evaluate(
             backbone=backbone,
             sheets=sheets,
             memory=memory,
+            windows=windows,
             size=size,
             device=device,
             seed=seed,
@@ -155,12 +158,14 @@ def evaluate(
         return found
 
     parameters = make_inspector(plan.seeds[0]).detector.parameters()
+    explanations = _explanations(report)
     with progress_bar(quiet=quiet) as progress:
         evaluation = run(
             load_categories,
             make_inspector,
             plan,
             false_alarm_rate=false_alarm_rate,
+            examine=None if explanations is None else explanations.add,
             progress=progress,
         )
     config = {
@@ -187,7 +192,9 @@ def evaluate(
         for result in evaluation.results:
             for note in result.notes:
                 say(f"{result.category}: {note}", quiet=quiet)
-    _write_pages(report, plots, dataset, evaluation, {"method": method, **config})
+    written = {"dataset": dataset, "method": method, **config}
+    title = root.absolute().stem if dataset in ("folder", "list") else dataset
+    _write_pages(report, plots, title, evaluation, written, explanations)
     # Last, so that what explains a shortfall is there to be read.
     if short := shortfalls(floors, evaluation):
         for sentence in short:
@@ -195,24 +202,37 @@ def evaluate(
         raise typer.Exit(1)
 
 
+def _explanations(report: Path | None) -> Explanations | None:
+    """Where pictures for the report are gathered; None without a report, which alone has them."""
+    if report is None:
+        return None
+    from blemish.evaluation.report import Explanations
+
+    return Explanations()
+
+
 def _write_pages(
     report: Path | None,
     plots: Path | None,
-    dataset: str,
+    title: str,
     evaluation: Evaluation,
     config: dict[str, Any],
+    explanations: Explanations | None,
 ) -> None:
+    protocol = evaluation.protocol()
     if report is not None:
         from blemish.evaluation.report import write_report
 
         write_report(
             report,
-            dataset=dataset,
+            dataset=title,
             results=evaluation.results,
             config=config,
             mean=evaluation.mean,
+            protocol=protocol,
+            explain=explanations,
         )
     if plots is not None:
         from blemish.evaluation.plots import write_plots
 
-        write_plots(plots, evaluation.results)
+        write_plots(plots, evaluation.results, protocol=protocol)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +9,7 @@ import typer
 
 from blemish.cli import _options as options
 from blemish.cli._output import check_output, say, write_json
-from blemish.errors import BlemishError, ParameterError
+from blemish.errors import ParameterError
 from blemish.imaging import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ def explain(
         Path | None,
         typer.Option("--json", metavar="FILE|-", help="What matched where, as JSON."),
     ] = None,
+    memory: options.LoadMemory = None,
     device: options.Device = "auto",
     max_pixels: options.MaxPixels = MAX_PIXELS,
     quiet: options.Quiet = False,
@@ -57,14 +57,14 @@ def explain(
         raise ParameterError(f"--output {output}: this is a file; give a folder")
     check_output(json_file, "--json")
     asked = [_point(text) for text in at or []]
-    inspector = Inspector.load(bundle, device=device, max_pixels=max_pixels)
+    inspector = Inspector.load(bundle, device=device, max_pixels=max_pixels, memory=memory)
     result = inspector.inspect(image)
     places = _places(inspector, result, asked)
     batch = to_batch([inspector.view.apply(inspector.read(image))], resolve_device(device))
     report = _report(inspector, batch, result, places)
     if output is not None:
         points = [tuple(place["view"]) for place in places]
-        pictures = inspector.detector.explain(batch, _template_pictures(inspector), points)
+        pictures = inspector.detector.explain(batch, inspector.template_pictures(), points)
         _write(output, image.stem, pictures)
         say(f"Wrote {', '.join(pictures)}, sheet of {image.name} to {output}", quiet=quiet)
     write_json(json_file, report)
@@ -130,17 +130,6 @@ def _report(
             {"box": None, **place, "value": float(result.anomaly_map[y, x]), "witnesses": rows}
         )
     return {**result.to_dict(), "explained": explained}
-
-
-def _template_pictures(inspector: Inspector) -> Callable[[int], npt.NDArray[np.uint8]] | None:
-    """Viewed pixels by a template's position; None where the bundle keeps no pictures."""
-    if not inspector.templates:
-        return None
-    try:
-        inspector.picture(inspector.templates[0].id)
-    except BlemishError:
-        return None
-    return lambda position: inspector.picture(inspector.templates[position].id)
 
 
 def _write(folder: Path, stem: str, pictures: dict[str, npt.NDArray[np.uint8]]) -> None:

@@ -28,6 +28,7 @@ def fit(
     backbone: options.Backbone = None,
     sheets: options.Sheets = None,
     memory: options.Memory = None,
+    windows: options.Windows = None,
     size: options.Size = 256,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -64,6 +65,7 @@ def fit(
         backbone=backbone,
         sheets=sheets,
         memory=memory,
+        windows=windows,
         size=size,
         device=device,
         seed=seed,
@@ -87,6 +89,8 @@ def fit(
     write_json(json_file, summary)
     if str(json_file) != "-":
         say(_text(summary), quiet=quiet)
+        for name, value in inspector.detector.decisions().items():
+            say(f"  {name:<10} {value}", quiet=quiet)
         if parts < given:
             say(f"  {given - parts} pictures were there more than once; once counts.", quiet=quiet)
         if rate > DEFAULT_RATE and false_alarm_rate is None:
@@ -108,6 +112,7 @@ def _summary(inspector: Inspector, output: Path, seconds: float) -> dict[str, An
         "images": training.images,
         "templates": len(inspector.templates),
         "size": inspector.view.size,
+        "learned": inspector.detector.learned(),
         "fit_seconds": round(training.seconds, 2),
         "seconds": round(seconds, 2),
         "calibration": {

@@ -40,6 +40,7 @@ def inspect(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Write an overlay beside each result."),
     ] = None,
+    memory: options.LoadMemory = None,
     device: options.Device = "auto",
     max_pixels: options.MaxPixels = MAX_PIXELS,
     quiet: options.Quiet = False,
@@ -54,7 +55,7 @@ def inspect(
     images = [(path, source) for source in sources for path in expand(source, recursive=True)]
     # Folders may hold the same names; with several of them each keeps its own place under --out.
     nested = len([source for source in sources if source.is_dir()]) > 1
-    inspector = Inspector.load(bundle, device=device, max_pixels=max_pixels)
+    inspector = Inspector.load(bundle, device=device, max_pixels=max_pixels, memory=memory)
     # People at a terminal get a line a part; pipes and --json get JSON.
     as_json = str(json_file) == "-" or (json_file is None and not sys.stdout.isatty())
     lines: list[str] = []

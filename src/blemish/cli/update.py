@@ -84,6 +84,7 @@ def update(
         bool,
         typer.Option("--no-calibrate", help="Set no threshold: every verdict is review till then."),
     ] = False,
+    memory: options.LoadMemory = None,
     device: options.Device = "auto",
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE|-", help="What was done as JSON.")
@@ -102,11 +103,14 @@ def update(
     check_output(json_file, "--json")
     who = options.login_name() if by is None else by
     if history:
-        _report(json_file, *_history(bundle), quiet=quiet)
+        listed, lines = _history(bundle)
+        write_json(json_file, listed)
+        if json_file is None:
+            typer.echo(lines)  # what was asked for, so no remark: stdout, also with --quiet
         return
     from blemish.inspector import Inspector
 
-    with Inspector.changing(bundle, device=device) as inspector:
+    with Inspector.changing(bundle, device=device, memory=memory) as inspector:
         if rollback is not None:
             inspector.rollback(rollback, by=who, note=note)
             done = {"bundle": str(bundle), **inspector.history[-1].to_dict()}

@@ -80,7 +80,8 @@ class FalseAlarms:
     """What the calibrated threshold did on the test images; no figure depends on it."""
 
     rate: float
-    threshold: float
+    threshold: float  # of scores
+    region_threshold: float  # of the map's pixels, above which they are outlined
     good: int
     rejected: int
     defective: int

@@ -119,6 +119,7 @@ class Trial:
         return FalseAlarms(
             rate=calibration.false_alarm_rate,
             threshold=calibration.threshold,
+            region_threshold=calibration.region_threshold,
             good=int((~defective).sum()),
             rejected=int((failed & ~defective).sum()),
             defective=int(defective.sum()),

@@ -20,23 +20,14 @@ from blemish.detector import Detector
 from blemish.errors import NotFittedError
 from blemish.hetmm import HETMM
 from blemish.imaging import MAX_PIXELS, ImageSequence, Progress, View, read_image, silent
+from blemish.inspector import saving, updating
 from blemish.inspector.archive import Archive
 from blemish.inspector.calibrating import ID, own_templates, usable
 from blemish.inspector.device import resolve_device
 from blemish.inspector.inspecting import inspected
-from blemish.inspector.pictures import as_bytes, distinct
-from blemish.inspector.saving import bundle_name, first_snapshot, load_snapshot, restore
+from blemish.inspector.pictures import PictureAt, as_bytes, at_positions, distinct
 from blemish.inspector.snapshot import Snapshot
-from blemish.inspector.updating import (
-    Update,
-    Who,
-    next_version,
-    recalibrated,
-    scored,
-    updated,
-    with_calibration,
-    with_good,
-)
+from blemish.inspector.updating import Update, Who
 from blemish.verdict import Calibration, Inspection
 
 
@@ -88,23 +79,12 @@ class Inspector:
         images, digests = distinct(images, images.digests(progress))
         with self._changing:
             detector = self._detector.fit(images, device=device, seed=self.seed, progress=progress)
-            told = isinstance(source, str | os.PathLike)
-            training = TrainingRecord(
-                source=str(source) if told else type(source).__name__,
-                images=len(images),
-                seed=self.seed,
-                seconds=round(time.perf_counter() - started, 3),
-            )
-            first = first_snapshot(
-                detector,
-                images,
-                [found[:ID] for found in digests],
-                training,
-                view=self.view,
-                bit_depth=self.bit_depth,
-                by=by,
+            training = saving.training_record(source, len(images), self.seed, started)
+            ids = [found[:ID] for found in digests]
+            first = saving.first_snapshot(
+                detector, images, ids, training, view=self.view, bit_depth=self.bit_depth, by=by,
                 keep_pictures=self.keep_pictures,
-            )
+            )  # fmt: skip
             self._archive = Archive()
             self._now = first
         return self
@@ -130,7 +110,7 @@ class Inspector:
             first = now.manifest.change.kind == "fit" and not self._archive.holds(now.version)
             following = now
             if not first:
-                manifest = next_version(now, now.manifest, "calibrate", Who(by, note))
+                manifest = updating.next_version(now, now.manifest, "calibrate", Who(by, note))
                 version = replace(self._archive.trimmed(now.version), manifest=manifest)
                 following = replace(now, version=version)
             if source is None and now.calibration is not None:
@@ -138,9 +118,9 @@ class Inspector:
             else:
                 if source is not None:
                     following = self._with_good(following, source, progress)
-                calibration = scored(following, false_alarm_rate, progress)
+                calibration = updating.scored(following, false_alarm_rate, progress)
             self._advance(
-                with_calibration(following, calibration, false_alarm_rate), replaces=first
+                updating.with_calibration(following, calibration, false_alarm_rate), replaces=first
             )
         return self
 
@@ -167,7 +147,7 @@ class Inspector:
             now = self._fitted()
             images = None if add is None else self._sequence(add)
             trimmed = replace(now, version=self._archive.trimmed(now.version))
-            following, report = updated(
+            following, report = updating.updated(
                 trimmed, images, remove, Who(by, note), device=self._device, progress=progress
             )
             if following is trimmed:
@@ -176,11 +156,11 @@ class Inspector:
             if good is not None:
                 following = self._with_good(following, good, progress)
             if recalibrate:
-                following, notes = recalibrated(following, now, false_alarm_rate, progress)
+                following, notes = updating.recalibrated(following, now, false_alarm_rate, progress)
             else:
                 notes = ("It has no threshold yet: calibrate it; until then all is review.",)
                 asked = false_alarm_rate or now.manifest.false_alarm_rate
-                following = with_calibration(following, None, asked)
+                following = updating.with_calibration(following, None, asked)
             self._advance(following)
         return replace(
             report,
@@ -194,8 +174,10 @@ class Inspector:
         with self._changing:
             now = self._fitted()
             old = self._archive.find(version, now.version)
-            manifest = next_version(now, old.manifest, "rollback", Who(by, note), restored=version)
-            restored = restore(self._archive.folder, replace(old, manifest=manifest), self._device)
+            who, memory = Who(by, note), now.detector.parameters().get("memory")
+            manifest = updating.next_version(now, old.manifest, "rollback", who, restored=version)
+            following = replace(old, manifest=manifest)
+            restored = saving.restore(self._archive.folder, following, self._device, memory)
             # Pictures only ever come to a history, so the newest version knows them all.
             self._advance(replace(restored, pictures=now.pictures))
         return self
@@ -223,6 +205,11 @@ class Inspector:
         """The viewed pixels [H, W, 3] of the good image with this id; raises ParameterError."""
         return as_bytes(self._fitted().pictures[key])
 
+    def template_pictures(self) -> PictureAt | None:
+        """What `Detector.explain` shows of a template, by its position; None without pictures."""
+        now = self._fitted()
+        return at_positions(now.pictures, [record.id for record in now.manifest.templates])
+
     # Keeping --------------------------------------------------------------------------------
 
     def save(self, folder: str | os.PathLike[str]) -> Manifest:
@@ -234,7 +221,7 @@ class Inspector:
         with self._changing:
             now = self._fitted()
             manifest = self._archive.save(now.version, folder)
-            self.name = bundle_name(folder)
+            self.name = saving.bundle_name(folder)
             self._now = replace(now, version=replace(now.version, manifest=manifest))
         return manifest
 
@@ -245,9 +232,13 @@ class Inspector:
         *,
         device: str = "auto",
         max_pixels: int = MAX_PIXELS,
+        memory: int | None = None,
     ) -> Inspector:
-        """The inspector of a bundle, every file of which is checked against its manifest."""
-        now = load_snapshot(folder, resolve_device(device))
+        """The inspector of a bundle, every file of which is checked against its manifest.
+
+        `memory` limits what the templates take from now on, in MiB (None: what `fit` was told).
+        """
+        now = saving.load_snapshot(folder, resolve_device(device), memory)
         manifest = now.manifest
         inspector = cls(
             now.detector,
@@ -255,7 +246,7 @@ class Inspector:
             seed=manifest.training.seed,
             bit_depth=manifest.bit_depth,
             max_pixels=max_pixels,
-            name=bundle_name(folder),
+            name=saving.bundle_name(folder),
             keep_pictures=bool(manifest.picture_parts),
         )
         inspector.view = View.from_dict(manifest.view)
@@ -266,7 +257,12 @@ class Inspector:
     @classmethod
     @contextmanager
     def changing(
-        cls, folder: str | os.PathLike[str], *, device: str = "auto", max_pixels: int = MAX_PIXELS
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        max_pixels: int = MAX_PIXELS,
+        memory: int | None = None,
     ) -> Iterator[Inspector]:
         """The inspector of a bundle, to be changed in a `with` block, which saves it at its end.
 
@@ -274,7 +270,7 @@ class Inspector:
         error nothing is saved.
         """
         with locked(folder):
-            inspector = cls.load(folder, device=device, max_pixels=max_pixels)
+            inspector = cls.load(folder, device=device, max_pixels=max_pixels, memory=memory)
             yield inspector
             inspector.save(folder)
 
@@ -345,4 +341,4 @@ class Inspector:
     def _with_good(self, now: Snapshot, source: Any, progress: Progress) -> Snapshot:
         images = self._sequence(source)
         images, digests = distinct(images, images.digests(progress))
-        return with_good(now, images, [found[:ID] for found in digests])
+        return updating.with_good(now, images, [found[:ID] for found in digests])

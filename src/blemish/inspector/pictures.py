@@ -18,6 +18,7 @@ from blemish.imaging import ImageSequence
 
 Image = npt.NDArray[np.float32]  # [H, W, 3], RGB in [0, 1]
 Part = Callable[[], Tensors]  # the pictures of one file of a bundle: id to PNG bytes
+PictureAt = Callable[[int], npt.NDArray[np.uint8]]  # a template's position to its picture
 
 
 class Pictures:
@@ -79,6 +80,13 @@ class Chosen(Sequence[Image]):
 
     def __iter__(self) -> Iterator[Image]:
         return (self._pictures[key] for key in self._ids)
+
+
+def at_positions(pictures: Pictures, ids: Sequence[str]) -> PictureAt | None:
+    """The pictures `ids` as uint8 by position; None unless all of them are at hand."""
+    if not ids or not all(key in pictures for key in ids):
+        return None
+    return lambda position: as_bytes(pictures[ids[position]])
 
 
 def distinct(images: ImageSequence, digests: list[str]) -> tuple[ImageSequence, list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError
@@ -31,7 +32,7 @@ from blemish.bundle import (
     unpack,
 )
 from blemish.detector import Detector
-from blemish.errors import BundleError
+from blemish.errors import BundleError, ParameterError
 from blemish.features import restore_backbone
 from blemish.hetmm import HETMM
 from blemish.imaging import ImageSequence, View
@@ -66,6 +67,7 @@ def first_snapshot(
         change=ChangeRecord(kind="fit", by=by),
         method=detector.method,
         parameters=_plain(detector.parameters()),
+        learned=detector.learned(),
         view=view.to_dict(),
         bit_depth=bit_depth,
         backbone=BackboneRecord(
@@ -89,22 +91,38 @@ def first_snapshot(
     return Snapshot(Version(manifest, detector, contents), detector, None, pictures)
 
 
-def load_snapshot(folder: Folder, device: torch.device) -> Snapshot:
-    """The current version of a bundle; one that is replaced meanwhile is read again."""
+def training_record(source: Any, images: int, seed: int, started: float) -> TrainingRecord:
+    """What was learned from, since `started` (of `time.perf_counter`)."""
+    told = isinstance(source, str | os.PathLike)
+    return TrainingRecord(
+        source=str(source) if told else type(source).__name__,
+        images=images,
+        seed=seed,
+        seconds=round(time.perf_counter() - started, 3),
+    )
+
+
+def load_snapshot(folder: Folder, device: torch.device, memory: int | None = None) -> Snapshot:
+    """The current version of a bundle; one that is replaced meanwhile is read again.
+
+    `memory` is what the templates may take here, in MiB, instead of what was said at `fit`.
+    """
     for _ in range(_TRIES):
         manifest = read_manifest(folder)
         try:
-            return restore(folder, Version(manifest), device)
+            return restore(folder, Version(manifest), device, memory)
         except BundleError:
             if read_manifest(folder) == manifest:
                 raise
     raise BundleError(f"{folder} is replaced again and again while it is read; try again later")
 
 
-def restore(folder: Folder | None, version: Version, device: torch.device) -> Snapshot:
+def restore(
+    folder: Folder | None, version: Version, device: torch.device, memory: int | None = None
+) -> Snapshot:
     """A version able to inspect: its whole state, then its steps in the order they were done."""
     manifest = version.manifest
-    detector = version.base or _base(_known(folder), manifest, device)
+    detector = version.base or _base(_known(folder), manifest, device, memory)
     for step in manifest.steps:
         if step.part is not None:
             if step.part in version.contents:
@@ -179,16 +197,24 @@ def bundle_name(folder: Folder) -> str:
     return Path(folder).absolute().name.removesuffix(".blemish")
 
 
-def _base(folder: Folder, manifest: Manifest, device: torch.device) -> Detector:
+def _base(folder: Folder, manifest: Manifest, device: torch.device, memory: int | None) -> Detector:
     if manifest.method not in DETECTORS:
         raise BundleError(
             f"{folder} was made with the method '{manifest.method}', which this Blemish does "
             f"not have (it has {', '.join(DETECTORS)}); upgrade with: pip install -U blemish"
         )
+    settings = dict(manifest.parameters)
+    if memory is not None:
+        if "memory" not in DETECTORS[manifest.method].setting_names():
+            raise ParameterError(
+                f"memory: an inspector of the method {manifest.method}, as in {folder}, keeps no "
+                "sheets; leave the limit out"
+            )
+        settings["memory"] = memory
     names = {"backbone", *manifest.state_parts}
     parts = {part: read_part(folder, manifest, part) for part in names}
     try:
-        detector = DETECTORS[manifest.method](**manifest.parameters)
+        detector = DETECTORS[manifest.method](**settings)
     except TypeError as error:
         raise BundleError(
             f"{folder} has an option that this Blemish does not know ({error}); "
@@ -203,6 +229,7 @@ def _base(folder: Folder, manifest: Manifest, device: torch.device) -> Detector:
     )
     # The templates that the steps took away or added are not those of the whole state.
     count = len(manifest.templates) - sum(s.samples - len(s.removed) for s in manifest.steps)
+    detector.recall(manifest.learned)
     return detector.restore(parts, backbone.to(device), list(range(count)))
 
 

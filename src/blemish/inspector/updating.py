@@ -318,6 +318,7 @@ def _written_whole(version: Version, detector: Detector) -> tuple[Version, Detec
     """The version with its template set as one file, and the detector as loading gives it."""
     steps = {step.part for step in version.manifest.steps}
     whole = type(detector)(**detector.parameters())
+    whole.recall(detector.learned())
     whole.restore(detector.state(), detector.backbone_, list(range(len(detector.templates_))))
     files = {
         part: record

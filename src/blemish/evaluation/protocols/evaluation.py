@@ -18,6 +18,8 @@ from blemish.evaluation.results import CategoryResult, mean_figures
 from blemish.imaging import Progress, silent
 from blemish.inspector import Inspector
 
+Examine = Callable[[Inspector, CategoryResult], None]
+
 UNITS = {
     "shots": "training images",
     "noise": "share of the defective test images that training has",
@@ -69,13 +71,15 @@ def evaluate(
     plan: Plan,
     *,
     false_alarm_rate: float | None = None,
+    examine: Examine | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Run the standard protocol and all that is planned.
 
     `load` gives the categories for a seed (which draws the split where the dataset has none),
-    `make_inspector` an unfitted inspector for a seed. Raises before any work where the plan cannot
-    be run.
+    `make_inspector` an unfitted inspector for a seed. `examine` is shown each category's tested
+    inspector under the first seed, before it is let go. Raises before any work where the plan
+    cannot be run.
     """
     tables = {seed: list(load(seed)) for seed in plan.seeds}
     plan.check(tables)
@@ -84,8 +88,11 @@ def evaluate(
     for seed, categories in tables.items():
         for category in categories:
             run_one = _One(category, seed, make_inspector, plan, false_alarm_rate, progress)
-            standard, found = run_one.standard(keep_cases=seed == plan.seeds[0])
-            if seed == plan.seeds[0]:
+            is_first = seed == plan.seeds[0]
+            standard, found = run_one.standard(
+                keep_cases=is_first, examine=examine if is_first else None
+            )
+            if is_first:
                 results.append(standard)
             runs += [*found, *run_one.others()]
     return Evaluation(plan, tuple(results), tuple(runs))
@@ -102,7 +109,9 @@ class _One:
     rate: float | None
     progress: Progress
 
-    def standard(self, *, keep_cases: bool) -> tuple[CategoryResult, list[Run]]:
+    def standard(
+        self, *, keep_cases: bool, examine: Examine | None
+    ) -> tuple[CategoryResult, list[Run]]:
         """The standard protocol, and what the same inspector is good for."""
         learned = self._learn(self.category.train, must_calibrate=True)
         # Noise is compared with none on the test images that are left.
@@ -110,6 +119,8 @@ class _One:
         result, *reduced = score(
             learned, self.category, also=left, keep_cases=keep_cases, progress=self.progress
         )
+        if examine is not None:
+            examine(learned.inspector, result)
         bare = replace(result, cases=())
         runs = [Run("seeds", None, self.seed, bare)]
         runs += [Run("noise", 0.0, self.seed, found, {"slipped_in": 0}) for found in reduced]

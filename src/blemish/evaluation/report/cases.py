@@ -83,17 +83,15 @@ def choose(cases: Sequence[Case], *, worst: int = WORST, best: int = BEST) -> Sh
 def scale_of(result: CategoryResult) -> Scale:
     """The scale of a category's maps.
 
-    The calibrated threshold is the level where scores are the maps' maxima. Where they are not,
-    or nothing is calibrated, the level is the 95th percentile of the good test parts' peaks: it
-    decides what is drawn, and no figure.
+    The level is the calibrated threshold of pixels, as for `blemish inspect --out`. Where nothing
+    is calibrated it is the 95th percentile of the good test parts' peaks: it decides what is
+    drawn, and no figure.
     """
     peaks = np.array([float(case.anomaly_map.max()) for case in result.cases])
     low = min(float(case.anomaly_map.min()) for case in result.cases)
-    scores = np.array([case.score for case in result.cases])
     good = np.array([case.label == 0 for case in result.cases])
-    # Maps are kept in half precision, so that they equal the scores to three digits only.
-    if result.false_alarms is not None and np.allclose(peaks, scores, rtol=2e-3, atol=1e-6):
-        level = result.false_alarms.threshold
+    if result.false_alarms is not None:
+        level = result.false_alarms.region_threshold
     else:
         level = float(np.percentile(peaks[good] if good.any() else peaks, _FLAT_SHARE))
     return Scale(level, low, max(float(peaks.max()), level, low + 1e-6))
@@ -106,7 +104,7 @@ def strip_of(
     name = display_name(case)
     found = np.asarray(case.anomaly_map, np.float32)
     try:
-        image = _small(
+        image = small(
             read_image(
                 case.image,
                 bit_depth=config.get("bit_depth"),
@@ -147,8 +145,8 @@ def _explained(case: Case, explain: Explain | None, name: str) -> list[Tile]:
 
 
 def _explained_tile(title: str, picture: Picture, name: str, *, wide: bool) -> Tile:
-    small = _small(picture, SHEET_SIDE if wide else EXPLAINED_SIDE)
-    return Tile(title.capitalize(), f"{name}: {title}", _jpeg(small), wide=wide)
+    shrunk = small(picture, SHEET_SIDE if wide else EXPLAINED_SIDE)
+    return Tile(title.capitalize(), f"{name}: {title}", _jpeg(shrunk), wide=wide)
 
 
 def _mask_tile(case: Case, size: tuple[int, int], name: str) -> Tile:
@@ -181,7 +179,8 @@ def _heat_tile(
     return Tile("Anomaly map", f"{name}, its anomaly map, bright where it deviates", _jpeg(rgb))
 
 
-def _small(image: NDArray[Any], side: int) -> NDArray[Any]:
+def small(image: NDArray[Any], side: int) -> NDArray[Any]:
+    """A picture whose longer side is at most `side`."""
     import cv2
 
     height, width = _fit(image.shape[:2], side)

@@ -222,7 +222,7 @@ def _section(
         else None,
         roc=None if roc is None else Markup(roc_svg(roc, result.figures["image_auroc"], point)),
         caption=_caption(limit),
-        scale="" if scale is None else _scale_text(scale, result, limit),
+        scale="" if scale is None else _scale_text(scale, result),
         defects=tables.defects(result) if cases else None,
         groups=[] if scale is None else _groups(result, scale, config, explain),
     )
@@ -242,10 +242,10 @@ def _caption(limit: Limit | None) -> str:
     )
 
 
-def _scale_text(scale: Scale, result: CategoryResult, limit: Limit | None) -> str:
+def _scale_text(scale: Scale, result: CategoryResult) -> str:
     level = f"{scale.level:.4g}"
-    if limit is not None and result.false_alarms is not None and limit.value == scale.level:
-        meant = f"the threshold, {level}"
+    if result.false_alarms is not None:
+        meant = f"the calibrated threshold of pixels, {level}"
     else:
         meant = f"{level}, which 95 % of the good test parts stay below"
     return (
