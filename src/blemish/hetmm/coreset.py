@@ -12,16 +12,17 @@ from torch import Tensor
 from blemish.errors import ParameterError
 from blemish.imaging import Progress, silent
 
-BATCH = 64  # vectors considered a step: one matrix product instead of as many passes over memory
+BATCH = 256  # vectors considered a step: one matrix product instead of as many passes over memory
 
 
 def k_centre(vectors: Tensor, k: int, *, batch: int = BATCH, progress: Progress = silent) -> Tensor:
     """Positions [min(k, N)], ascending, of unit vectors [N, D] that cover all others closely.
 
     Each step takes the `batch` vectors farthest from those chosen, and of these all that are still
-    at least as far from each other as the least far of them is from the chosen ones. So any two
-    chosen are at least the final covering radius apart, which is what bounds that radius by twice
-    the best possible, as for one a step. The first is the vector nearest the mean.
+    at least as far from each other as the least far of them is from the chosen ones. No vector
+    then lies farther than that from a chosen one, so any two chosen are at least the final covering
+    radius apart, which bounds it by twice the best possible (as distances |a - b|), as for one a
+    step. The first is the vector nearest the mean.
     """
     if k < 1:
         raise ParameterError(f"the number of vectors to keep is {k}; it must be at least 1")
@@ -33,8 +34,9 @@ def k_centre(vectors: Tensor, k: int, *, batch: int = BATCH, progress: Progress 
     nearest = vectors @ vectors[first]  # (N,) cosine to the nearest chosen: 2 once chosen
     nearest[first] = 2.0
     while len(chosen) < k:
-        far, positions = nearest.topk(min(batch, count - len(chosen)), largest=False)
-        new = _apart(vectors[positions], float(far[-1]))[: k - len(chosen)]
+        # Never more than are still wanted: cut short, a step would not keep to its radius.
+        far, positions = nearest.topk(min(batch, k - len(chosen)), largest=False)
+        new = _apart(vectors[positions], float(far[-1]))
         picked = positions[new]
         cosines = vectors @ vectors[picked].T  # (N, picked)
         torch.maximum(nearest, cosines.amax(1), out=nearest)
@@ -45,7 +47,7 @@ def k_centre(vectors: Tensor, k: int, *, batch: int = BATCH, progress: Progress 
 
 
 def _apart(candidates: Tensor, cosine: float) -> Tensor:
-    """Positions of candidates, farthest first, no two of which are nearer than `cosine`."""
+    """Positions of candidates, the first ones first, no two of which are nearer than `cosine`."""
     near = (candidates @ candidates.T > cosine).cpu().numpy()
     taken: list[int] = []
     for index in range(len(near)):

@@ -92,6 +92,7 @@ def find_witnesses(detector: HETMM, images: Tensor, points: Sequence[Point]) -> 
             if isinstance(bank, FreeBank) or forward == "map":
                 assert isinstance(bank, FreeBank)
                 matches, alpha = bank.best_match(query, cells), 1.0
+                numbers = list(range(len(wanted)))  # the match tells the copy itself
             else:
                 forward, backward, alpha = directions_needed(forward, backward, alpha)
                 matches = best_match(query, bank, cells, forward=forward, backward=backward)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Self
 
 import torch
@@ -28,14 +29,17 @@ from blemish.hetmm.matching import Match, product_dtype
 from blemish.imaging import Progress
 
 BUFFER_BYTES = 32 << 20  # one product of pixels and vectors
+_RUN = 65_536  # vectors added up at a time
+_THINNED_ON = 64  # directions that decide which vectors stay
 
 
 @dataclass(frozen=True)
 class FreeBank:
     """One level's template vectors [M, D], each of length 1, without a place.
 
-    `sources` [M] and `places` [M] (y * W + x) tell where each was seen, for leaving a sample out
-    and for explanations. `components` [C, D] reduces features first; None: they stay as they are.
+    `sources` [M] and `places` [M] ((copy * H + y) * W + x) tell in which augmented copy of which
+    sample each was seen, and where: for leaving a sample out and for explanations. `components`
+    [C, D] reduces features first; None: they stay as they are.
     """
 
     vectors: Tensor
@@ -70,7 +74,10 @@ class FreeBank:
     def best_match(
         self, query: Tensor, points: Sequence[tuple[int, int]]
     ) -> list[dict[str, Match]]:
-        """The template vector behind F at each (y, x) of one query [1, C, H, W], as `forward`."""
+        """The template vector behind F at each (y, x) of one query [1, C, H, W], as `forward`.
+
+        The match's sheet is the number of its sample's copy.
+        """
         self._check_shape(query)
         wanted = reduced(query, self.components)[0]  # (H W, D)
         found = []
@@ -78,9 +85,10 @@ class FreeBank:
             pixel = wanted[y * self.width + x]
             closeness = torch.cat([part[0, 0] for _, part in self._products(pixel[None, None])])
             at = int(closeness.argmax())
-            sample = int(self.sources[at])
-            row, column = divmod(int(self.places[at]), self.width)
-            found.append({"forward": Match(sample, sample, row, column, -float(closeness[at]))})
+            copy, place = divmod(int(self.places[at]), self.height * self.width)
+            row, column = divmod(place, self.width)
+            match = Match(copy, int(self.sources[at]), row, column, -float(closeness[at]))
+            found.append({"forward": match})
         return found
 
     def extended(self, sheets: Tensor, *, sources: Tensor | None) -> Self:
@@ -89,12 +97,12 @@ class FreeBank:
         if sources is None:
             raise ParameterError("new sheets of a location-free level need their samples' numbers")
         vectors = reduced(sheets, self.components).flatten(0, 1).to(self.vectors)
-        pixels = torch.arange(self.height * self.width, device=self.places.device)
+        places = _places(sources[:, 0, 0], self.height * self.width)
         return replace(
             self,
             vectors=torch.cat([self.vectors, vectors]),
             sources=torch.cat([self.sources, sources.flatten().to(self.sources)]),
-            places=torch.cat([self.places, pixels.repeat(len(sheets)).to(self.places)]),
+            places=torch.cat([self.places, places.to(self.places)]),
         )
 
     def without(self, sample: int) -> Self:
@@ -142,7 +150,8 @@ class FreeBank:
         """
         batch, pixels, _ = wanted.shape
         dtype = product_dtype(self.vectors.dtype, self.vectors.device.type)
-        rows = wanted.flatten(0, 1).to(dtype)
+        # Stored vectors are rounded; the query is rounded alike, so that a template finds itself.
+        rows = wanted.flatten(0, 1).to(self.vectors.dtype).to(dtype)
         minus_one = rows.new_full((1,), -1)
         step = max(1, BUFFER_BYTES // (4 * len(rows)))
         for start in range(0, len(self.vectors), step):
@@ -173,13 +182,13 @@ class FreeBuilder:
         self._shape = (0, 0)
 
     def add(self, level: Tensor, samples: Tensor) -> None:
-        """Take in unit vectors [N, C, H, W] of `samples` [N]."""
-        count, _, height, width = level.shape
+        """Take in unit vectors [N, C, H, W] of `samples` [N]; a sample's copies lie in a row."""
+        height, width = level.shape[-2:]
         self._shape = (height, width)
         vectors = reduced(level, self._components).flatten(0, 1).to(self._dtype)
         self._parts.append(vectors)
         self._sources.append(samples.int().repeat_interleave(height * width))
-        self._places.append(torch.arange(height * width, dtype=torch.int32).repeat(count))
+        self._places.append(_places(samples, height * width))
         self._count += len(vectors)
         if self._count > 4 * self._limit:  # memory stays bounded, whatever the images' number
             self._thin()
@@ -201,7 +210,10 @@ class FreeBuilder:
             torch.cat(parts) for parts in (self._parts, self._sources, self._places)
         )
         if len(vectors) > self._limit:
-            kept = k_centre(vectors.float(), self._limit, progress=self._progress)
+            # The strongest directions tell near from far at a part of the cost.
+            directions = _strongest(_second_moment(vectors), _THINNED_ON)
+            short = F.normalize(vectors.float() @ directions, dim=1)
+            kept = k_centre(short, self._limit, progress=self._progress)
             here = kept.cpu()
             vectors, sources, places = vectors[kept], sources[here], places[here]
         self._parts, self._sources, self._places = [vectors], [sources], [places]
@@ -220,15 +232,35 @@ def principal_components(levels: Iterator[Tensor], count: int | None) -> Tensor 
         vectors = level.movedim(1, -1).flatten(0, -2).float()  # (N H W, C)
         if vectors.shape[1] <= count:
             return None
-        second = vectors.T @ vectors
+        second = _second_moment(vectors)
         total = second if total is None else total + second
-    assert total is not None
-    _, directions = torch.linalg.eigh(total)  # ascending
-    strongest: Tensor = directions[:, -count:]
-    return strongest.contiguous()
+    assert total is not None  # there is an image to learn from
+    return _strongest(total, count)
 
 
 def reduced(maps: Tensor, components: Tensor | None) -> Tensor:
     """Maps [B, C, H, W] as unit vectors [B, H W, D], float32."""
     vectors = maps.float().flatten(2).transpose(1, 2)  # (B, H W, C)
     return vectors if components is None else F.normalize(vectors @ components, dim=2)
+
+
+def _second_moment(vectors: Tensor) -> Tensor:
+    """Sum of outer products [C, C] of vectors [M, C], added up in float64 a run at a time."""
+    total = vectors.new_zeros(vectors.shape[1], vectors.shape[1], dtype=torch.double)
+    for part in torch.split(vectors, _RUN):
+        total += (part.float().T @ part.float()).double()
+    return total
+
+
+def _strongest(second: Tensor, count: int) -> Tensor:
+    """The `count` directions [C, count], float32, along which a second moment [C, C] is largest."""
+    _, directions = torch.linalg.eigh(second)  # ascending
+    found: Tensor = directions[:, -count:].float()
+    return found.contiguous()
+
+
+def _places(samples: Tensor, pixels: int) -> Tensor:
+    """Places of the vectors of sheets, counted on through the copies of one sample, int32."""
+    runs = groupby(samples.tolist())
+    copies = torch.tensor([copy for _, run in runs for copy, _ in enumerate(run)])  # (N,)
+    return (copies[:, None] * pixels + torch.arange(pixels)).flatten().int()

@@ -8,7 +8,7 @@ tells them apart best is taken; the earlier in the list where two do so almost e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -82,18 +82,24 @@ class Choice:
         return f"{self.taken.name} (made-up defects found, AUROC: {tried})"
 
 
-def ways(forward: Sequence[Window], backward: Sequence[int], average: int) -> list[Windows]:
-    """What is tried: the windows as given, then location-free on the last level or two."""
-    levels = len(forward)
-    off = (0,) * levels
-    last: tuple[Window, ...] = (*(0,) * (levels - 1), "map")
+def ways(given: Windows, on: Sequence[int]) -> list[Windows]:
+    """What is tried: the windows as given, then location-free on the last of the levels `on`.
+
+    `on` are positions; a level that is off stays off.
+    """
+    levels = range(len(given.forward))
+    off = (0,) * len(levels)
+
+    def anywhere(free: Sequence[int]) -> tuple[Window, ...]:
+        return tuple("map" if index in free else 0 for index in levels)
+
     found = [
-        Windows("in place", tuple(forward), tuple(backward), average),
-        Windows("anywhere", last, off),
-        Windows("anywhere, averaged", last, off, 3),
+        replace(given, name="in place"),
+        Windows("anywhere", anywhere(on[-1:]), off),
+        Windows("anywhere, averaged", anywhere(on[-1:]), off, 3),
     ]
-    if levels > 1:
-        found.append(Windows("anywhere, two levels", (*(0,) * (levels - 2), "map", "map"), off))
+    if len(on) > 1:
+        found.append(Windows("anywhere, two levels", anywhere(on[-2:]), off))
     return found
 
 
@@ -136,7 +142,8 @@ def choose(
 def with_defect(image: Image, generator: np.random.Generator) -> Image:
     """The image [H, W, 3] with a piece of itself pasted elsewhere, turned and a little changed.
 
-    A patch of 0.5 to 4 % of the area, or a scar of 5 to 25 % of the side and 1 to 3 % wide.
+    A patch of 0.5 to 4 % of the area, or a scar of 5 to 25 % of the side and 1 to 3 % wide; never
+    so thin that it falls between pixels.
     """
     height, width = image.shape[:2]
     side = float(np.sqrt(height * width))
@@ -158,12 +165,16 @@ def with_defect(image: Image, generator: np.random.Generator) -> Image:
 def _turned_box(
     height: int, width: int, size: tuple[float, float], generator: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
-    """Which pixels lie in a box of this size, anywhere and at any angle."""
-    y = np.arange(height)[:, None] - generator.uniform(0, height)
-    x = np.arange(width)[None] - generator.uniform(0, width)
+    """Which pixels lie in a box of this size, anywhere and at any angle: at least one.
+
+    Any point among the pixels is within sqrt(1/2) of one, so 1.5 pixels are wide enough.
+    """
+    y = np.arange(height)[:, None] - generator.uniform(0, height - 1)
+    x = np.arange(width)[None] - generator.uniform(0, width - 1)
     angle = generator.uniform(0, np.pi)
+    half = max(size[0], 1.5) / 2, max(size[1], 1.5) / 2
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-    inside: npt.NDArray[np.bool_] = (abs(along) <= size[0] / 2) & (abs(across) <= size[1] / 2)
+    inside: npt.NDArray[np.bool_] = (abs(along) <= half[0]) & (abs(across) <= half[1])
     return inside
 
 
