@@ -20,7 +20,7 @@ check: $(VENV)/dev
 	$(BIN)/lint-imports
 
 unit: $(VENV)/dev
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto
 
 # Each extra alone in a fresh environment; the line floor must import with no PyTorch at all.
 extras:

@@ -28,9 +28,9 @@ WEIGHTS = {
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _few_threads() -> None:
-    """As many threads as there are cores, at most two: small tensors are slower on more."""
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+def _one_thread() -> None:
+    """Small tensors are slower on more, much so beside the other processes of the test run."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +24,6 @@ from blemish.inspector import Inspector
 
 TEXTURE = {"levels": (2, 3), "forward": (0, "map"), "backward": (0, 0)}
 TEXTURE |= {"alpha": (0.5, 0.5), "level_weights": (1.0, 1.0)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Maps of a few pixels are slower on two threads, much so where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def unit(count: int, channels: int, height: int, width: int, seed: int = 0) -> Tensor:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from blemish.errors import NoImagesError
 from blemish.hetmm import HETMM
@@ -29,15 +28,6 @@ from blemish.inspector import Inspector
 GIVEN = Windows("given", (5, 3), (3, 3))
 FAST = {"levels": (1, 2), "forward": (1, 1), "backward": (1, 1), "sheets": None}
 FAST |= {"alpha": (0.5, 0.5), "level_weights": (1.0, 1.0), "windows": "auto"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Maps of a few pixels are slower on two threads, much so where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def weave(seed: int) -> Image:

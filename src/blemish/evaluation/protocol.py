@@ -83,10 +83,12 @@ def learn(
     started = time.perf_counter()
     inspector.fit(list(train), progress=progress)
     fit_seconds = time.perf_counter() - started
+    decided = tuple(f"{name}: {why}" for name, why in inspector.detector.decisions().items())
+    learned = Learned(inspector, len(train), fit_seconds, notes=decided)
     if false_alarm_rate is None:
-        return Learned(inspector, len(train), fit_seconds)
+        return learned
     return calibrated(
-        Learned(inspector, len(train), fit_seconds),
+        learned,
         validation,
         false_alarm_rate,
         must_calibrate=must_calibrate,
