@@ -54,7 +54,9 @@ def test_statuses_and_streams(bundle: Path, parts: Path, tmp_path: Path) -> None
 def test_ctrl_c_during_fit(parts: Path, tmp_path: Path) -> None:
     """Ctrl-C in the middle of fitting exits with 130 and leaves nothing half-written."""
     slow = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        # A test run in a shell's background has SIGINT ignored, and so would have its children.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import blemish.imaging.view as view\n"
         "plain = view.View.apply\n"
         "def slowly(self, image):\n"
