@@ -151,7 +151,7 @@ def _document(
 ) -> dict[str, Any]:
     import torch
 
-    from blemish.evaluation.paper.machine import device_name
+    from blemish.evaluation.machine import device_name
 
     return {
         "device": str(asked.device),

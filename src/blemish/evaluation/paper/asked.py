@@ -14,8 +14,8 @@ import torch
 from blemish.detector import Detector, parse_settings
 from blemish.errors import ParameterError
 from blemish.evaluation import datasets
+from blemish.evaluation.machine import device_name
 from blemish.evaluation.paper.cells import Cell
-from blemish.evaluation.paper.machine import device_name
 from blemish.evaluation.paper.printed import CATEGORIES, TITLES
 from blemish.inspector import DETECTORS
 

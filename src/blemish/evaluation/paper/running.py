@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from blemish.errors import BlemishError, WeightsMissingError
+from blemish.evaluation.machine import device_name, environment
 from blemish.evaluation.metrics import LOCO_KINDS
 from blemish.evaluation.paper.asked import Asked, AtHand
 from blemish.evaluation.paper.budget import LIMIT_HOURS, training_hours
 from blemish.evaluation.paper.cells import Cell
-from blemish.evaluation.paper.machine import device_name, environment
 from blemish.evaluation.paper.results import Line, Results
 from blemish.evaluation.protocol import Learned, learn, score
 from blemish.evaluation.results import CategoryResult

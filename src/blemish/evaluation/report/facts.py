@@ -5,24 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-from blemish._version import __version__
-
-PACKAGES = (
-    "torch",
-    "timm",
-    "lightning-fabric",
-    "numpy",
-    "opencv-python-headless",
-    "pillow",
-    "scikit-learn",
-)
+from blemish.evaluation import machine as environment
 
 Lines = list[tuple[str, str]]
 
@@ -37,7 +24,7 @@ def machine() -> Lines:
     import torch
 
     found = [
-        ("Processor", _processor()),
+        ("Processor", environment.processor()),
         ("Cores", str(os.cpu_count() or "")),
         ("PyTorch threads", str(torch.get_num_threads())),
         ("Memory", _memory()),
@@ -50,24 +37,12 @@ def machine() -> Lines:
 
 def versions() -> Lines:
     """Blemish, Python and the libraries that the figures depend on."""
-    found = [("blemish", __version__), ("Python", platform.python_version())]
-    for package in PACKAGES:
-        try:
-            found.append((package, version(package)))
-        except PackageNotFoundError:
-            continue
-    return found
+    known = [(name, found) for name, found in environment.versions().items() if found]
+    return [*known, ("Python", platform.python_version())]
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file() and (named := re.search(r"model name\s*:\s*(.*)", info.read_text())):
-        return named.group(1).strip()
-    return platform.processor() or platform.machine()
 
 
 def _memory() -> str:

@@ -16,7 +16,17 @@ import torch
 
 import blemish
 
-PACKAGES = ("blemish", "torch", "timm", "numpy", "opencv-python-headless", "scikit-learn")
+PACKAGES = (
+    "blemish",
+    "torch",
+    "timm",
+    "lightning-fabric",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "scikit-learn",
+    "onnxruntime",
+)
 
 
 def environment() -> dict[str, Any]:
@@ -30,7 +40,7 @@ def environment() -> dict[str, Any]:
         "system": platform.system(),
         "python": platform.python_version(),
         "commit": _commit(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions(),
     }
 
 
@@ -45,6 +55,11 @@ def processor() -> str:
     if info.is_file() and (found := re.search(r"model name\s*:\s*(.*)", info.read_text())):
         return found.group(1)
     return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of the libraries that figures depend on; None for one that is missing."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 @cache
