@@ -87,8 +87,7 @@ def updated(
         now.detector.added({}, 0)  # which says why not, and what to do
     digests = [] if images is None else [found[:ID] for found in images.digests(progress)]
     fresh, skipped = _fresh(digests, manifest.templates)
-    gone = [find_template(manifest.templates, key) for key in remove]
-    gone = sorted(set(gone))
+    gone = sorted({find_template(manifest.templates, key) for key in remove})
     names = () if images is None else tuple(images.name(index) for index in skipped)
     if not fresh and not gone:
         return now, Update(manifest.version, skipped=names, calibration=now.calibration)
