@@ -17,7 +17,8 @@ from blemish.demo.parts import DEFECTS, render
 from blemish.detector import Detector, to_batch
 from blemish.errors import BlemishError, NoImagesError, NotFittedError, ParameterError
 from blemish.hetmm import HETMM
-from blemish.inspector import DETECTORS, Inspector
+from blemish.inspector import Inspector
+from blemish.learning import DETECTORS
 from blemish.tfanet import TFANet
 
 SIZE = 64

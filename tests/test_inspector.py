@@ -27,7 +27,8 @@ from blemish.errors import (
 from blemish.hetmm import HETMM
 from blemish.hetmm.bank import TileBank
 from blemish.hetmm.chunks import ChunkedBank
-from blemish.inspector import Inspector, resolve_device
+from blemish.inspector import Inspector
+from blemish.learning import resolve_device
 from blemish.verdict import parts_needed
 
 SIZE = 64

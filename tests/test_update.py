@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from blemish.bundle import Manifest, read_manifest, store, version_file
@@ -30,8 +31,9 @@ from blemish.errors import (
 )
 from blemish.hetmm import HETMM
 from blemish.imaging import silent
-from blemish.inspector import Inspector, saving, updating
+from blemish.inspector import Inspector, opening, updating
 from blemish.inspector.calibrating import calibrate
+from blemish.learning import TorchEngine
 
 SIZE = 32  # px: what is tested here does not depend on it
 SETS: dict[str, dict[str, Any]] = {
@@ -140,7 +142,7 @@ def alone(made: Inspector, images: list[np.ndarray]) -> HETMM:
 def expected_threshold(made: Inspector, images: list[np.ndarray], rate: float) -> float:
     """The leave-one-out threshold of a set that was made of `images` in one go."""
     pixels = [made.read(image) for image in images]
-    fresh = alone(made, images)
+    fresh = TorchEngine(alone(made, images), torch.device("cpu"))
     return calibrate(fresh, pixels, list(range(len(images))), rate, silent).threshold
 
 
@@ -561,14 +563,14 @@ def test_a_reader_goes_on_when_a_bundle_is_replaced(
 ) -> None:
     """A fit over the bundle between reading the manifest and the files is not an error."""
     other = inspector(GOOD[:5])
-    read, done = saving.read_part, []
+    read, done = opening.read_part, []
 
     def replaced(folder: Path, manifest: Manifest, part: str) -> Any:
         if not done:
             done.append(other.save(bundle))
         return read(folder, manifest, part)
 
-    monkeypatch.setattr(saving, "read_part", replaced)
+    monkeypatch.setattr(opening, "read_part", replaced)
     assert same(load(bundle), other)
 
 

@@ -18,12 +18,10 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from blemish.engine import Images, Parts
 from blemish.errors import NoImagesError, ParameterError
 from blemish.features import Backbone
 from blemish.imaging import Progress, silent
-
-Images = Sequence[npt.NDArray[np.float32]]  # each [H, W, 3], RGB in [0, 1], all of one size
-Parts = dict[str, dict[str, npt.NDArray[np.generic]]]  # a bundle's part to its named tensors
 
 
 class Detector(ABC):

@@ -14,7 +14,8 @@ from blemish.bundle import read_manifest
 from blemish.detector import parse_settings, to_batch
 from blemish.errors import BlemishError, CalibrationError, NotFittedError, ParameterError
 from blemish.imaging.contact import contact_sheet
-from blemish.inspector import DETECTORS, Inspector
+from blemish.inspector import Inspector
+from blemish.learning import DETECTORS
 from blemish.tfanet import PRESETS, TFANet
 from blemish.tfanet.explain import component_colours, heat_colours
 from blemish.tfanet.presets import TFANetConfig

@@ -133,6 +133,11 @@ class Manifest(_Record):
     files: dict[str, FileRecord] = Field(default_factory=dict)
 
     @property
+    def whole_templates(self) -> int:
+        """How many templates there were before `steps`."""
+        return len(self.templates) - sum(s.samples - len(s.removed) for s in self.steps)
+
+    @property
     def state_parts(self) -> list[str]:
         """The parts that hold the whole detector as it was before `steps`."""
         added = {step.part for step in self.steps}

@@ -101,7 +101,8 @@ def build_inspector(
     """The unfitted inspector that these options describe."""
     from blemish.detector import parse_settings
     from blemish.errors import ParameterError
-    from blemish.inspector import DETECTORS, Inspector
+    from blemish.inspector import Inspector
+    from blemish.learning import DETECTORS
 
     if method not in DETECTORS:
         raise ParameterError(f"--method {method}: it must be one of {', '.join(DETECTORS)}")

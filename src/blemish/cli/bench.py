@@ -93,7 +93,7 @@ def paper(
         run,
         tables,
     )
-    from blemish.inspector import resolve_device
+    from blemish.learning import resolve_device
     from blemish.tfanet.presets import preset as tfanet_preset
 
     chosen = tables(table)

@@ -49,7 +49,8 @@ def explain(
 ) -> None:
     """Show what the method sees in one image: one PNG each, all in one sheet, and what matched."""
     from blemish.detector import to_batch
-    from blemish.inspector import Inspector, resolve_device
+    from blemish.inspector import Inspector
+    from blemish.learning import resolve_device
 
     if output is None and json_file is None:
         raise ParameterError("explain needs --output DIR for pictures, --json FILE|-, or both")

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blemish.detector import Detector, Images, Parts, batches, check_enough
+from blemish.detector import Detector, batches, check_enough
+from blemish.engine import Images, Parts
 from blemish.errors import NoImagesError, NotFittedError
 from blemish.features import Backbone, create_backbone, precision_dtype
 from blemish.hetmm.augmentation import augmented, copies

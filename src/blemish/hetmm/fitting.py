@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from blemish.detector import Images
+from blemish.engine import Images
 from blemish.features import precision_dtype
 from blemish.hetmm.augmentation import copies
 from blemish.hetmm.bank import TileBank

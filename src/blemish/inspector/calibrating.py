@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from blemish.bundle import TemplateRecord
-from blemish.detector import Detector, Images
+from blemish.engine import Engine, Images
 from blemish.errors import CalibrationError
 from blemish.imaging import Progress
 from blemish.verdict import Calibration, check_parts
@@ -21,13 +21,13 @@ def own_templates(ids: Sequence[str], templates: Sequence[TemplateRecord]) -> li
     return [position.get(key, -1) for key in ids]
 
 
-def usable(detector: Detector, own: Sequence[int]) -> list[int]:
+def usable(engine: Engine, own: Sequence[int]) -> list[int]:
     """Positions of the images that calibration may score."""
-    return [index for index, sheet in enumerate(own) if sheet < 0 or detector.leaves_one_out]
+    return [index for index, sheet in enumerate(own) if sheet < 0 or engine.leaves_one_out]
 
 
 def calibrate(
-    detector: Detector,
+    engine: Engine,
     images: Images,
     own: Sequence[int],
     rate: float,
@@ -37,16 +37,14 @@ def calibrate(
 
     Raises CalibrationError when the rate cannot be promised.
     """
-    positions = usable(detector, own)
+    positions = usable(engine, own)
     # Refuse before the long work, not after it.
     check_parts(len(positions), rate)
-    maps = detector.calibration_maps(
-        images, positions, [own[index] for index in positions], progress=progress
-    )
+    maps = engine.calibration_maps(images, positions, [own[index] for index in positions], progress)
     scores, peaks = [], []
     for batch in maps:
-        scores.append(detector.scores(batch).cpu().numpy())
-        peaks.append(batch.flatten(1).amax(1).cpu().numpy())
+        scores.append(engine.scores(batch))
+        peaks.append(batch.max(axis=(1, 2)))
     found, highest = np.concatenate(scores), np.concatenate(peaks)
     if not np.isfinite(found).all() or not np.isfinite(highest).all():
         raise CalibrationError(

@@ -9,26 +9,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from blemish.bundle import HistoryEntry, Manifest, TemplateRecord, TrainingRecord, locked
-from blemish.detector import Detector
+from blemish.engine import Laps
 from blemish.errors import NotFittedError
-from blemish.hetmm import HETMM
 from blemish.imaging import MAX_PIXELS, ImageSequence, Progress, View, read_image, silent
 from blemish.inspector import saving, updating
 from blemish.inspector.archive import Archive
 from blemish.inspector.calibrating import ID, own_templates, usable
-from blemish.inspector.device import resolve_device
 from blemish.inspector.inspecting import inspected
+from blemish.inspector.opening import Opening, learning_floor
 from blemish.inspector.pictures import PictureAt, as_bytes, at_positions, distinct
 from blemish.inspector.snapshot import Snapshot
 from blemish.inspector.updating import Update, Who
 from blemish.verdict import Calibration, Inspection
+
+if TYPE_CHECKING:
+    from blemish.detector import Detector
 
 
 class Inspector:
@@ -61,7 +62,8 @@ class Inspector:
         self.max_pixels = max_pixels
         self.name = name
         self.keep_pictures = keep_pictures
-        self._detector = detector if detector is not None else HETMM()
+        self._detector = detector
+        self._opening = Opening(device)
         self._now: Snapshot | None = None
         self._archive = Archive()
         self._changing = threading.RLock()
@@ -73,17 +75,19 @@ class Inspector:
 
         This is version 1 of a new history; `by` says on record who made it.
         """
-        device = resolve_device(self.device)
+        learning = learning_floor()
         images = self._sequence(source)
         started = time.perf_counter()
         images, digests = distinct(images, images.digests(progress))
         with self._changing:
-            detector = self._detector.fit(images, device=device, seed=self.seed, progress=progress)
+            found = learning.fitted(
+                self._detector or learning.HETMM(), images,
+                device=self.device, seed=self.seed, progress=progress,
+            )  # fmt: skip
             training = saving.training_record(source, len(images), self.seed, started)
-            ids = [found[:ID] for found in digests]
             first = saving.first_snapshot(
-                detector, images, ids, training, view=self.view, bit_depth=self.bit_depth, by=by,
-                keep_pictures=self.keep_pictures,
+                found, images, [digest[:ID] for digest in digests], training, view=self.view,
+                bit_depth=self.bit_depth, by=by, keep_pictures=self.keep_pictures,
             )  # fmt: skip
             self._archive = Archive()
             self._now = first
@@ -148,7 +152,7 @@ class Inspector:
             images = None if add is None else self._sequence(add)
             trimmed = replace(now, version=self._archive.trimmed(now.version))
             following, report = updating.updated(
-                trimmed, images, remove, Who(by, note), device=self._device, progress=progress
+                trimmed, images, remove, Who(by, note), progress=progress
             )
             if following is trimmed:
                 return report
@@ -174,10 +178,10 @@ class Inspector:
         with self._changing:
             now = self._fitted()
             old = self._archive.find(version, now.version)
-            who, memory = Who(by, note), now.detector.parameters().get("memory")
+            who = Who(by, note)
             manifest = updating.next_version(now, old.manifest, "rollback", who, restored=version)
             following = replace(old, manifest=manifest)
-            restored = saving.restore(self._archive.folder, following, self._device, memory)
+            restored = saving.restore(self._archive.folder, following, self._opening)
             # Pictures only ever come to a history, so the newest version knows them all.
             self._advance(replace(restored, pictures=now.pictures))
         return self
@@ -188,8 +192,10 @@ class Inspector:
         """The result for one image: a path, bytes, a file-like, or an array (see `read_image`)."""
         now = self._fitted()  # read once: another thread may put the next version in its place
         started = time.perf_counter()
+        laps = Laps()
         pixels = self.read(image, order=order)
-        result = inspected(now, pixels, self.view, self._device)
+        laps.lap("reading")
+        result = inspected(now, pixels, self.view, laps)
         return replace(
             result,
             image=os.fspath(image) if isinstance(image, str | os.PathLike) else None,
@@ -238,10 +244,10 @@ class Inspector:
 
         `memory` limits what the templates take from now on, in MiB (None: what `fit` was told).
         """
-        now = saving.load_snapshot(folder, resolve_device(device), memory)
+        opening = Opening(device, memory)
+        now = saving.load_snapshot(folder, opening)
         manifest = now.manifest
         inspector = cls(
-            now.detector,
             device=device,
             seed=manifest.training.seed,
             bit_depth=manifest.bit_depth,
@@ -250,7 +256,7 @@ class Inspector:
             keep_pictures=bool(manifest.picture_parts),
         )
         inspector.view = View.from_dict(manifest.view)
-        inspector._now = now
+        inspector._now, inspector._opening = now, opening
         inspector._archive = Archive(Path(folder).absolute(), manifest)
         return inspector
 
@@ -278,8 +284,13 @@ class Inspector:
 
     @property
     def detector(self) -> Detector:
-        """The detector of the current version."""
-        return self._detector if (now := self._now) is None else now.detector
+        """The PyTorch detector of the current version; an exported inspector has none."""
+        learning = learning_floor()
+        if (now := self._now) is not None:
+            found: Detector = learning.detector_of(now.engine)
+            return found
+        self._detector = self._detector or learning.HETMM()
+        return self._detector
 
     @property
     def version(self) -> int:
@@ -315,11 +326,7 @@ class Inspector:
         now = self._now
         if now is None:
             return 0
-        return len(usable(now.detector, own_templates(now.manifest.good, now.manifest.templates)))
-
-    @property
-    def _device(self) -> torch.device:
-        return resolve_device(self.device)
+        return len(usable(now.engine, own_templates(now.manifest.good, now.manifest.templates)))
 
     def _sequence(self, source: Any) -> ImageSequence:
         return ImageSequence(

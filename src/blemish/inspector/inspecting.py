@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from blemish.detector import to_batch
+from blemish.engine import Laps
 from blemish.imaging import View
 from blemish.inspector.snapshot import Snapshot
 from blemish.verdict import Inspection, find_regions, judge
 
 
-def inspected(
-    now: Snapshot, pixels: npt.NDArray[np.float32], view: View, device: torch.device
-) -> Inspection:
+def inspected(now: Snapshot, pixels: npt.NDArray[np.float32], view: View, laps: Laps) -> Inspection:
     """The result for RGB [H, W, 3] in [0, 1]; the image's name and the time are the caller's."""
-    maps = now.detector.anomaly_maps(to_batch([view.apply(pixels)], device))
-    score = float(now.detector.scores(maps)[0])
-    anomaly_map = maps[0].cpu().numpy()
+    viewed = view.apply(pixels)
+    laps.lap("view")
+    maps = now.engine.maps([viewed], laps)
+    score, anomaly_map = float(now.engine.scores(maps)[0]), maps[0]
     p_value, threshold, verdict = judge(score, now.calibration)
     size = (pixels.shape[0], pixels.shape[1])
     regions = (
@@ -26,6 +24,7 @@ def inspected(
         if now.calibration is not None
         else ()
     )
+    laps.lap("verdict")
     return Inspection(
         score=score,
         p_value=p_value,
@@ -35,4 +34,5 @@ def inspected(
         regions=regions,
         image_size=size,
         version=now.manifest.version,
+        timings=laps.spent,
     )

@@ -1,24 +1,20 @@
-"""From versions to a bundle and back: what is written, and the detector rebuilt bit by bit."""
+"""From versions to a bundle and back: what is written, and the engine rebuilt bit by bit."""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, Any
 
 from blemish._version import __version__
 from blemish.bundle import (
     PICTURES,
-    BackboneRecord,
     ChangeRecord,
     Content,
     Draft,
@@ -31,24 +27,24 @@ from blemish.bundle import (
     read_part,
     unpack,
 )
-from blemish.detector import Detector
-from blemish.errors import BundleError, ParameterError
-from blemish.features import restore_backbone
-from blemish.hetmm import HETMM
+from blemish.engine import Engine
+from blemish.errors import BundleError
 from blemish.imaging import ImageSequence, View
+from blemish.inspector.opening import Opening
 from blemish.inspector.pictures import Part, Pictures
 from blemish.inspector.snapshot import Snapshot, Version, recorded_calibration
 from blemish.inspector.updating import picture_content, timestamp
-from blemish.tfanet import TFANet
 
-DETECTORS: dict[str, type[Detector]] = {HETMM.method: HETMM, TFANet.method: TFANet}
+if TYPE_CHECKING:
+    from blemish.learning import Fitted
+
 _TRIES = 5  # how often a bundle that is replaced while it is read is read again
 
 Folder = str | os.PathLike[str]
 
 
 def first_snapshot(
-    detector: Detector,
+    found: Fitted,
     images: ImageSequence,
     ids: list[str],
     training: TrainingRecord,
@@ -58,37 +54,32 @@ def first_snapshot(
     by: str,
     keep_pictures: bool,
 ) -> Snapshot:
-    """Version 1, which is what `fit` leaves: `detector` has learned `images`, which have `ids`."""
-    backbone, created = detector.backbone_, timestamp()
+    """Version 1, which is what `fit` leaves: `found` has learned `images`, which have `ids`."""
+    created = timestamp()
     manifest = Manifest(
         name="",
         version=1,
         created=created,
         change=ChangeRecord(kind="fit", by=by),
-        method=detector.method,
-        parameters=_plain(detector.parameters()),
-        learned=detector.learned(),
+        method=found.method,
+        parameters=found.parameters,
+        learned=found.learned,
         view=view.to_dict(),
         bit_depth=bit_depth,
-        backbone=BackboneRecord(
-            name=backbone.name,
-            levels=list(detector.levels),
-            taps=detector.taps,
-            weights_sha256=backbone.weights_sha256,
-        ),
+        backbone=found.backbone,
         training=training,
         calibration=None,
         good=ids,
         templates=[
             TemplateRecord(id=ids[index], source=images.name(index), added=created, by=by)
-            for index in detector.templates_
+            for index in found.templates
         ],
         software=_software(),
     )
     pictures = Pictures().having(ids, images)
-    kept = detector.updates and keep_pictures
+    kept = found.engine.updates and keep_pictures
     contents = {PICTURES: picture_content(pictures, ids)} if kept else {}
-    return Snapshot(Version(manifest, detector, contents), detector, None, pictures)
+    return Snapshot(Version(manifest, found.engine, contents), found.engine, None, pictures)
 
 
 def training_record(source: Any, images: int, seed: int, started: float) -> TrainingRecord:
@@ -102,38 +93,33 @@ def training_record(source: Any, images: int, seed: int, started: float) -> Trai
     )
 
 
-def load_snapshot(folder: Folder, device: torch.device, memory: int | None = None) -> Snapshot:
-    """The current version of a bundle; one that is replaced meanwhile is read again.
-
-    `memory` is what the templates may take here, in MiB, instead of what was said at `fit`.
-    """
+def load_snapshot(folder: Folder, opening: Opening) -> Snapshot:
+    """The current version of a bundle; one that is replaced meanwhile is read again."""
     for _ in range(_TRIES):
         manifest = read_manifest(folder)
         try:
-            return restore(folder, Version(manifest), device, memory)
+            return restore(folder, Version(manifest), opening)
         except BundleError:
             if read_manifest(folder) == manifest:
                 raise
     raise BundleError(f"{folder} is replaced again and again while it is read; try again later")
 
 
-def restore(
-    folder: Folder | None, version: Version, device: torch.device, memory: int | None = None
-) -> Snapshot:
+def restore(folder: Folder | None, version: Version, opening: Opening) -> Snapshot:
     """A version able to inspect: its whole state, then its steps in the order they were done."""
     manifest = version.manifest
-    detector = version.base or _base(_known(folder), manifest, device, memory)
+    engine = version.base or opening.engine(_known(folder), manifest)
     for step in manifest.steps:
         if step.part is not None:
             if step.part in version.contents:
                 sheets = unpack(version.contents[step.part]())
             else:
                 sheets = read_part(_known(folder), manifest, step.part)
-            detector = detector.added(sheets, step.samples)
+            engine = engine.added(sheets, step.samples)
         if step.removed:
-            detector = detector.removed(step.removed)
+            engine = engine.removed(step.removed)
     calibration = recorded_calibration(manifest.calibration)
-    return Snapshot(version, detector, calibration, pictures_of(folder, manifest))
+    return Snapshot(version, engine, calibration, pictures_of(folder, manifest))
 
 
 def pictures_of(folder: Folder | None, manifest: Manifest) -> Pictures:
@@ -181,60 +167,20 @@ class _Contents:
         made: Callable[[], bytes] = lambda: read_content(_known(self._origin), manifest, part)  # noqa: E731
         return self._files.setdefault(name, made)
 
-    def of_state(self, detector: Detector) -> dict[str, Content]:
-        """The parts of a detector's state."""
-        if id(detector) not in self._states:
-            state = detector.state()
-            self._states[id(detector)] = {
+    def of_state(self, engine: Engine) -> dict[str, Content]:
+        """The parts of an engine's state."""
+        if id(engine) not in self._states:
+            state = engine.state()
+            self._states[id(engine)] = {
                 part: (lambda tensors=tensors: pack(tensors))  # type: ignore[misc]
                 for part, tensors in state.items()
             }
-        return self._states[id(detector)]
+        return self._states[id(engine)]
 
 
 def bundle_name(folder: Folder) -> str:
     """A bundle's name: its folder's, without `.blemish`."""
     return Path(folder).absolute().name.removesuffix(".blemish")
-
-
-def _base(folder: Folder, manifest: Manifest, device: torch.device, memory: int | None) -> Detector:
-    if manifest.method not in DETECTORS:
-        raise BundleError(
-            f"{folder} was made with the method '{manifest.method}', which this Blemish does "
-            f"not have (it has {', '.join(DETECTORS)}); upgrade with: pip install -U blemish"
-        )
-    settings = dict(manifest.parameters)
-    if memory is not None:
-        if "memory" not in DETECTORS[manifest.method].setting_names():
-            raise ParameterError(
-                f"memory: an inspector of the method {manifest.method}, as in {folder}, keeps no "
-                "sheets; leave the limit out"
-            )
-        settings["memory"] = memory
-    names = {"backbone", *manifest.state_parts}
-    parts = {part: read_part(folder, manifest, part) for part in names}
-    try:
-        detector = DETECTORS[manifest.method](**settings)
-    except TypeError as error:
-        raise BundleError(
-            f"{folder} has an option that this Blemish does not know ({error}); "
-            "upgrade with: pip install -U blemish"
-        ) from error
-    backbone = restore_backbone(
-        manifest.backbone.name,
-        {name: torch.from_numpy(np.array(v)) for name, v in parts["backbone"].items()},
-        levels=manifest.backbone.levels,
-        taps=manifest.backbone.taps,
-        weights_sha256=manifest.backbone.weights_sha256,
-    )
-    # The templates that the steps took away or added are not those of the whole state.
-    count = len(manifest.templates) - sum(s.samples - len(s.removed) for s in manifest.steps)
-    detector.recall(manifest.learned)
-    return detector.restore(parts, backbone.to(device), list(range(count)))
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def _known(folder: Folder | None) -> Folder:

@@ -12,9 +12,6 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any
 
-import numpy as np
-import torch
-
 from blemish.bundle import (
     PICTURES,
     ChangeRecord,
@@ -26,7 +23,7 @@ from blemish.bundle import (
     Tensors,
     pack,
 )
-from blemish.detector import Detector, batches
+from blemish.engine import Engine
 from blemish.errors import CalibrationError, NoImagesError, ParameterError
 from blemish.imaging import ImageSequence, Progress, silent
 from blemish.inspector.calibrating import ID, calibrate, own_templates
@@ -75,7 +72,6 @@ def updated(
     remove: Sequence[str],
     who: Who,
     *,
-    device: torch.device,
     progress: Progress = silent,
 ) -> tuple[Snapshot, Update]:
     """The next version, not calibrated yet, with `images` learned and the ids `remove` gone.
@@ -83,8 +79,8 @@ def updated(
     Pictures that are templates already are skipped; with nothing left to do, `now` comes back.
     """
     manifest = now.manifest
-    if not now.detector.updates:
-        now.detector.added({}, 0)  # which says why not, and what to do
+    if not now.engine.updates:
+        raise ParameterError(now.engine.no_update())
     digests = [] if images is None else [found[:ID] for found in images.digests(progress)]
     fresh, skipped = _fresh(digests, manifest.templates)
     gone = sorted({find_template(manifest.templates, key) for key in remove})
@@ -96,11 +92,11 @@ def updated(
     started = time.perf_counter()
     sheets: Tensors = {}
     if images is not None and fresh:
-        sheets = _sheets(now.detector, images, fresh, device, progress)
+        sheets = now.engine.sheets_of(images, fresh, progress)
     seconds["features"] = time.perf_counter() - started
     started = time.perf_counter()
-    detector = now.detector.added(sheets, len(fresh)) if fresh else now.detector
-    detector = detector.removed(gone) if gone else detector
+    engine = now.engine.added(sheets, len(fresh)) if fresh else now.engine
+    engine = engine.removed(gone) if gone else engine
     number, time_now = manifest.version + 1, timestamp()
     added = tuple(
         TemplateRecord(
@@ -141,9 +137,9 @@ def updated(
             contents[f"{PICTURES}-{number}"] = picture_content(pictures, ids)
     version = Version(following, now.version.base, {**now.version.contents, **contents})
     if len(following.steps) > MOST_STEPS:
-        version, detector = _written_whole(version, detector)
+        version, engine = _written_whole(version, engine)
     seconds["templates"] = time.perf_counter() - started
-    snapshot = Snapshot(version, detector, None, pictures)
+    snapshot = Snapshot(version, engine, None, pictures)
     return snapshot, Update(number, added, removed, names, seconds=seconds)
 
 
@@ -179,7 +175,7 @@ def scored(now: Snapshot, rate: float, progress: Progress = silent) -> Calibrati
         )
     good = now.manifest.good
     own = own_templates(good, now.manifest.templates)
-    return calibrate(now.detector, Chosen(now.pictures, good), own, rate, progress)
+    return calibrate(now.engine, Chosen(now.pictures, good), own, rate, progress)
 
 
 def with_calibration(
@@ -295,35 +291,20 @@ def _fresh(
     return fresh, others
 
 
-def _sheets(
-    detector: Detector,
-    images: ImageSequence,
-    positions: Sequence[int],
-    device: torch.device,
-    progress: Progress,
-) -> Tensors:
-    read = batches(
-        images, positions, size=_BATCH, device=device, stage="learning", progress=progress
-    )
-    found = [detector.sheets_of(batch) for _, batch in read]
-    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-
-
 def _packed(sheets: Tensors) -> Content:
     return lambda: pack(sheets)
 
 
-def _written_whole(version: Version, detector: Detector) -> tuple[Version, Detector]:
-    """The version with its template set as one file, and the detector as loading gives it."""
-    steps = {step.part for step in version.manifest.steps}
-    whole = type(detector)(**detector.parameters())
-    whole.recall(detector.learned())
-    whole.restore(detector.state(), detector.backbone_, list(range(len(detector.templates_))))
+def _written_whole(version: Version, engine: Engine) -> tuple[Version, Engine]:
+    """The version with its template set as one file, and the engine as loading gives it."""
+    manifest = version.manifest
+    steps = {step.part for step in manifest.steps}
+    whole = engine.whole()
     files = {
         part: record
-        for part, record in version.manifest.files.items()
-        if part in version.manifest.picture_parts
+        for part, record in manifest.files.items()
+        if part not in steps and part not in manifest.state_parts
     }
     contents = {part: made for part, made in version.contents.items() if part not in steps}
-    manifest = version.manifest.model_copy(update={"steps": [], "files": files})
+    manifest = manifest.model_copy(update={"steps": [], "files": files})
     return Version(manifest, whole, contents), whole

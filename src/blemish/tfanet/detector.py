@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detector import Detector, Images, Parts, batches, check_enough
+from blemish.detector import Detector, batches, check_enough
+from blemish.engine import Images, Parts
 from blemish.errors import NotFittedError, ParameterError
 from blemish.features import Backbone, create_backbone
 from blemish.imaging import Progress, digest, silent

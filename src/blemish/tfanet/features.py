@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blemish.detector import Images, batches, to_batch
+from blemish.detector import batches, to_batch
+from blemish.engine import Images
 from blemish.errors import ParameterError
 from blemish.features import Backbone
 from blemish.imaging import Progress, silent

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blemish.detector import Images, batches, to_batch
+from blemish.detector import batches, to_batch
+from blemish.engine import Images
 from blemish.errors import ParameterError
 from blemish.imaging import Progress, View, read_image, silent
 from blemish.tfanet.features import READ, FeatureExtractor

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class Inspection:
     inspector: str = ""
     version: int = 0
     latency_ms: float = 0.0
+    timings: Mapping[str, float] = field(default_factory=dict)  # ms by stage, in the stages' order
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that `blemish inspect` prints."""

@@ -17,7 +17,7 @@ from blemish.evaluation import datasets
 from blemish.evaluation.machine import device_name
 from blemish.evaluation.paper.cells import Cell
 from blemish.evaluation.paper.printed import CATEGORIES, TITLES
-from blemish.inspector import DETECTORS
+from blemish.learning import DETECTORS
 
 PAPERS_BACKBONE = {"tfanet": "wide_resnet50_2.tv_in1k", "hetmm": "wide_resnet101_2.tv_in1k"}
 

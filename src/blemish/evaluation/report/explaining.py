@@ -12,7 +12,8 @@ from blemish.detector import to_batch
 from blemish.errors import BlemishError, ParameterError
 from blemish.evaluation.report.cases import SHEET_SIDE, Explain, choose, small
 from blemish.evaluation.results import CategoryResult
-from blemish.inspector import Inspector, resolve_device
+from blemish.inspector import Inspector
+from blemish.learning import resolve_device
 
 Pictures = Mapping[str, NDArray[np.uint8]]
 

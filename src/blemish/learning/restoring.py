@@ -1,0 +1,63 @@
+"""From a bundle's parts back to the detector that was saved, bit by bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from blemish.bundle import Manifest, Tensors
+from blemish.errors import BundleError, ParameterError
+from blemish.features import restore_backbone
+from blemish.learning.device import resolve_device
+from blemish.learning.engine import TorchEngine
+from blemish.learning.registry import DETECTORS
+
+
+def restored(
+    manifest: Manifest,
+    read: Callable[[str], Tensors],
+    where: str,
+    *,
+    device: str,
+    memory: int | None,
+) -> TorchEngine:
+    """The engine of a version's whole state, before its steps; `read` gives a part's tensors.
+
+    `where` names the bundle in errors; `memory` is what the templates may take, in MiB (None: what
+    `fit` was told).
+    """
+    if manifest.method not in DETECTORS:
+        raise BundleError(
+            f"{where} was made with the method '{manifest.method}', which this Blemish does "
+            f"not have (it has {', '.join(DETECTORS)}); upgrade with: pip install -U blemish"
+        )
+    kind = DETECTORS[manifest.method]
+    settings = dict(manifest.parameters)
+    if memory is not None:
+        if "memory" not in kind.setting_names():
+            raise ParameterError(
+                f"memory: an inspector of the method {manifest.method}, as in {where}, keeps no "
+                "sheets; leave the limit out"
+            )
+        settings["memory"] = memory
+    parts = {part: read(part) for part in {"backbone", *manifest.state_parts}}
+    try:
+        detector = kind(**settings)
+    except TypeError as error:
+        raise BundleError(
+            f"{where} has an option that this Blemish does not know ({error}); "
+            "upgrade with: pip install -U blemish"
+        ) from error
+    backbone = restore_backbone(
+        manifest.backbone.name,
+        {name: torch.from_numpy(np.array(v)) for name, v in parts["backbone"].items()},
+        levels=manifest.backbone.levels,
+        taps=manifest.backbone.taps,
+        weights_sha256=manifest.backbone.weights_sha256,
+    )
+    found = resolve_device(device)
+    detector.recall(manifest.learned)
+    detector.restore(parts, backbone.to(found), list(range(manifest.whole_templates)))
+    return TorchEngine(detector, found)
