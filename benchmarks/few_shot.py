@@ -27,7 +27,7 @@ from blemish.errors import ParameterError
 from blemish.evaluation import datasets
 from blemish.evaluation.metrics import auroc
 from blemish.features import create_backbone
-from blemish.hetmm.augmentation import copies
+from blemish.imaging.augmentation import copies
 from hetmm_tables import Distances, Part, Remembering, check_first, distances, maps_from, nearest
 
 CHECKED = 2  # shots up to which a map made of parts is compared with the detector's own

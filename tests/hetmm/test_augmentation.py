@@ -11,7 +11,8 @@ import torch
 from blemish.detector import parse_settings, to_batch
 from blemish.errors import ParameterError
 from blemish.hetmm import HETMM
-from blemish.hetmm.augmentation import ANGLES, SHIFTS, Copy, augmented, copies
+from blemish.hetmm.augmentation import augmented
+from blemish.imaging.augmentation import ANGLES, SHIFTS, Copy, copies
 from blemish.inspector import Inspector
 
 IMAGE = np.random.default_rng(0).random((24, 32, 3), np.float32)

@@ -1,9 +1,19 @@
 """The bundle: a saved inspector, as a folder of manifests and safetensors files."""
 
+from blemish.bundle.graphs import (
+    GraphsRecord,
+    LevelRecord,
+    ParityRecord,
+    Precision,
+    Runtime,
+    SourceRecord,
+)
 from blemish.bundle.history import HistoryEntry, read_history
 from blemish.bundle.lock import locked
 from blemish.bundle.manifest import (
     PICTURES,
+    VECTORS,
+    VIEW,
     BackboneRecord,
     CalibrationRecord,
     ChangeRecord,
@@ -32,15 +42,23 @@ from blemish.bundle.store import (
 
 __all__ = [
     "PICTURES",
+    "VECTORS",
+    "VIEW",
     "BackboneRecord",
     "CalibrationRecord",
     "ChangeRecord",
     "Content",
     "Draft",
     "FileRecord",
+    "GraphsRecord",
     "HistoryEntry",
     "Kind",
+    "LevelRecord",
     "Manifest",
+    "ParityRecord",
+    "Precision",
+    "Runtime",
+    "SourceRecord",
     "StepRecord",
     "Tensors",
     "TemplateRecord",

@@ -7,12 +7,17 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
+from blemish.bundle.graphs import GraphsRecord
+from blemish.bundle.records import Record
 from blemish.errors import BundleError
 
-FORMAT = 2  # 1 had no history: one version, whose templates all came from `fit`
+# 1 had no history: one version, whose templates all came from `fit`; 2 had no graphs.
+FORMAT = 3
 NAME = "manifest.json"
+VECTORS = "vectors"  # the part with test vectors of an export
+VIEW = "view"  # the part with what the view has learned
 PICTURES = "pictures"  # parts of this name, and those that begin with it and "-"
 
 Kind = Literal["fit", "update", "calibrate", "rollback"]
@@ -21,12 +26,7 @@ Kind = Literal["fit", "update", "calibrate", "rollback"]
 _FILE = r"^[A-Za-z0-9][A-Za-z0-9._\-]*$"  # a name in the folder, never a way out of it
 
 
-class _Record(BaseModel):
-    # An unknown key in a manifest means another format or a slip; neither may pass in silence.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class FileRecord(_Record):
+class FileRecord(Record):
     """One file of the bundle: its name there, sha256 and size."""
 
     file: str = Field(pattern=_FILE)
@@ -34,7 +34,7 @@ class FileRecord(_Record):
     bytes: int = Field(ge=0)
 
 
-class BackboneRecord(_Record):
+class BackboneRecord(Record):
     """The network behind the features and the checksum of the weights it was loaded from."""
 
     name: str
@@ -43,7 +43,7 @@ class BackboneRecord(_Record):
     weights_sha256: str | None
 
 
-class CalibrationRecord(_Record):
+class CalibrationRecord(Record):
     """The good parts' scores (and their maps' maxima), the promise, and the thresholds it gives."""
 
     scores: tuple[float, ...]
@@ -54,7 +54,7 @@ class CalibrationRecord(_Record):
     region_threshold: float
 
 
-class TemplateRecord(_Record):
+class TemplateRecord(Record):
     """One image that was learned from: `id` is the start of the sha256 of its viewed pixels.
 
     `added` (ISO time), `by`, `note` and `version` tell when, by whom, why and in which version.
@@ -68,7 +68,7 @@ class TemplateRecord(_Record):
     version: int = Field(default=1, ge=1)
 
 
-class ChangeRecord(_Record):
+class ChangeRecord(Record):
     """What made a version: its kind, who and why; ids of templates that came and went.
 
     `restored` is the version whose content a rollback brought back.
@@ -82,7 +82,7 @@ class ChangeRecord(_Record):
     restored: int | None = None
 
 
-class StepRecord(_Record):
+class StepRecord(Record):
     """One change of the template set since it was last written whole, in the order of doing.
 
     `part` holds the sheets of `samples` added images (None: none); `removed` are the positions
@@ -94,7 +94,7 @@ class StepRecord(_Record):
     removed: list[int] = Field(default_factory=list)
 
 
-class TrainingRecord(_Record):
+class TrainingRecord(Record):
     """What was learned from: where, how many images, with which seed, in how many seconds."""
 
     source: str
@@ -103,7 +103,7 @@ class TrainingRecord(_Record):
     seconds: float
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """Everything about one version of a bundle except its tensors.
 
     `parent` is the file of the version before, under `versions/`. `good` are the ids of the images
@@ -130,6 +130,7 @@ class Manifest(_Record):
     templates: list[TemplateRecord]
     steps: list[StepRecord] = Field(default_factory=list)
     software: dict[str, str]
+    graphs: GraphsRecord | None = None
     files: dict[str, FileRecord] = Field(default_factory=dict)
 
     @property
@@ -140,8 +141,10 @@ class Manifest(_Record):
     @property
     def state_parts(self) -> list[str]:
         """The parts that hold the whole detector as it was before `steps`."""
-        added = {step.part for step in self.steps}
-        return [name for name in self.files if name not in added and not is_pictures(name)]
+        others = {step.part for step in self.steps} | {VECTORS, VIEW}
+        if self.graphs is not None:
+            others |= set(self.graphs.parts.values())
+        return [name for name in self.files if name not in others and not is_pictures(name)]
 
     @property
     def picture_parts(self) -> list[str]:
@@ -186,7 +189,9 @@ def is_pictures(part: str) -> bool:
 
 
 def _upgraded(body: dict[str, Any]) -> dict[str, Any]:
-    """A manifest of format 1 in the words of this one; others as they are."""
+    """A manifest of formats 1 and 2 in the words of this one; others as they are."""
+    if body.get("format") == 2:
+        return {**body, "format": FORMAT}
     if body.get("format") != 1:
         return body
     templates, calibration = body.get("templates"), body.get("calibration")

@@ -20,7 +20,7 @@ from blemish.detector import Detector, batches, check_enough
 from blemish.engine import Images, Parts
 from blemish.errors import NoImagesError, NotFittedError
 from blemish.features import Backbone, create_backbone, precision_dtype
-from blemish.hetmm.augmentation import augmented, copies
+from blemish.hetmm.augmentation import augmented
 from blemish.hetmm.explain import Picture, Pictures, Point, explain_image, peak
 from blemish.hetmm.fitting import a_pixel, a_sheet, choose_windows, fill_banks, keep_prototypes
 from blemish.hetmm.free import FreeBank
@@ -30,6 +30,7 @@ from blemish.hetmm.settings import check_settings, free_levels, levels_on
 from blemish.hetmm.storing import Bank, storage_dtype, template_banks, template_tensors
 from blemish.hetmm.windows import Choice, Window, Windows
 from blemish.imaging import Progress, silent
+from blemish.imaging.augmentation import copies
 from blemish.maps import enlarge
 
 

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from blemish.errors import ImageArrayError, ParameterError
-from blemish.hetmm.augmentation import copies
 from blemish.hetmm.free import FreeBank
 from blemish.hetmm.matching import best_match, directions_needed
+from blemish.imaging.augmentation import copies
 from blemish.imaging.contact import below, beside, captioned
+from blemish.runtime.nearest import to_cell
 
 if TYPE_CHECKING:
     from blemish.hetmm.detector import HETMM
@@ -86,7 +87,7 @@ def find_witnesses(detector: HETMM, images: Tensor, points: Sequence[Point]) -> 
         grid = (query.shape[-2], query.shape[-1])
         if bank is None:  # the level is off
             continue
-        cells = [_to_cell(point, size, grid) for point in points]
+        cells = [to_cell(point, size, grid) for point in points]
         numbers = None
         with torch.inference_mode():
             if isinstance(bank, FreeBank) or forward == "map":
@@ -208,16 +209,6 @@ def _copy_numbers(sources: Tensor | None, count: int) -> list[int] | None:
         numbers.append(seen.get(sample, 0) % count)
         seen[sample] = seen.get(sample, 0) + 1
     return numbers
-
-
-def _to_cell(point: Point, size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
-    """(row, column) of the level's pixel that the map draws at a view's (x, y): corners align."""
-    x, y = point
-    row, column = (
-        round(value * (cells - 1) / max(1, pixels - 1))
-        for value, pixels, cells in zip((y, x), size, grid, strict=True)
-    )
-    return row, column
 
 
 def _to_view(

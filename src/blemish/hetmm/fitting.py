@@ -13,7 +13,6 @@ from torch import Tensor
 
 from blemish.engine import Images
 from blemish.features import precision_dtype
-from blemish.hetmm.augmentation import copies
 from blemish.hetmm.bank import TileBank
 from blemish.hetmm.chunks import BankBuilder, select_by_band
 from blemish.hetmm.free import FreeBuilder, principal_components
@@ -22,6 +21,7 @@ from blemish.hetmm.settings import free_levels, levels_on
 from blemish.hetmm.storing import Bank, storage_dtype
 from blemish.hetmm.windows import Choice, Image, Windows, choose, ways
 from blemish.imaging import Progress
+from blemish.imaging.augmentation import copies
 
 if TYPE_CHECKING:
     from blemish.hetmm.detector import HETMM

@@ -25,8 +25,9 @@ from torch import Tensor
 
 from blemish.errors import ParameterError
 from blemish.hetmm.coreset import k_centre
-from blemish.hetmm.matching import Match, product_dtype
+from blemish.hetmm.matching import product_dtype
 from blemish.imaging import Progress
+from blemish.runtime.nearest import Match
 
 BUFFER_BYTES = 32 << 20  # one product of pixels and vectors
 _RUN = 65_536  # vectors added up at a time

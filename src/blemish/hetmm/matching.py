@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 
@@ -30,6 +29,7 @@ from torch import Tensor
 
 from blemish.errors import ParameterError
 from blemish.hetmm.bank import TILE, Block, MemoryBlock, TileBank
+from blemish.runtime.nearest import Floats, Match, Samples, backward_match, forward_match
 
 BUFFER_BYTES = 2 << 20  # one product stays near the cores, in their caches
 CUDA_BUFFER_BYTES = 256 << 20  # few large products keep a GPU busy
@@ -62,21 +62,6 @@ def mutual_match(
     return _tile_match(query, bank, forward, backward, exclude)
 
 
-@dataclass(frozen=True)
-class Match:
-    """The pair of vectors behind one value of a distance map.
-
-    The template vector is in sheet `sheet` and comes from sample `sample`; (`y`, `x`) is where the
-    search ended: forward the template's pixel, backward the query's. `distance` is 1 - cosine.
-    """
-
-    sheet: int
-    sample: int
-    y: int
-    x: int
-    distance: float
-
-
 def best_match(
     query: Tensor,
     bank: TileBank,
@@ -101,57 +86,31 @@ def best_match(
                 f"there is no pixel ({y}, {x}) on a map of {bank.height}x{bank.width}"
             )
     rounded = query[0].to(bank.dtype).float()  # as the templates are, so that one finds itself
+    image = rounded.cpu().numpy()
     found: list[dict[str, Match]] = [{} for _ in points]
+
+    def vectors(row: int, column: int) -> Iterator[tuple[int, Floats, Samples]]:
+        return _vectors(bank, row, column)
+
     for (y, x), matches in zip(points, found, strict=True):
         if forward:
-            matches["forward"] = _forward_match(rounded, bank, y, x, forward // 2, exclude)
+            matches["forward"] = forward_match(image, vectors, y, x, forward // 2, exclude)
         if backward:
-            matches["backward"] = _backward_match(rounded, bank, y, x, backward // 2, exclude)
+            matches["backward"] = backward_match(image, vectors, y, x, backward // 2, exclude)
     return found
 
 
-def _forward_match(
-    query: Tensor, bank: TileBank, y: int, x: int, reach: int, exclude: int
-) -> Match:
-    found = []
-    for row in range(max(0, y - reach), min(bank.height, y + reach + 1)):
-        for column in range(max(0, x - reach), min(bank.width, x + reach + 1)):
-            for first, vectors, samples in _vectors(bank, row, column):
-                cosines = (vectors @ query[:, y, x]).masked_fill(samples == exclude, -torch.inf)
-                best = int(cosines.argmax())
-                distance = 1 - float(cosines[best])
-                found.append(Match(first + best, int(samples[best]), row, column, distance))
-    return min(found, key=lambda match: match.distance)
-
-
-def _backward_match(
-    query: Tensor, bank: TileBank, y: int, x: int, reach: int, exclude: int
-) -> Match:
-    top, left = max(0, y - reach), max(0, x - reach)
-    patch = query[:, top : y + reach + 1, left : x + reach + 1]  # (C, h, w)
-    found = []
-    for first, vectors, samples in _vectors(bank, y, x):
-        cosines = vectors @ patch.flatten(1)  # (n, h w)
-        cosines = cosines.masked_fill((samples == exclude)[:, None], -torch.inf)
-        best, pixel = divmod(int(cosines.argmax()), cosines.shape[1])
-        distance = 1 - float(cosines[best, pixel])
-        row, column = divmod(pixel, patch.shape[2])
-        place = (top + row, left + column)
-        found.append(Match(first + best, int(samples[best]), *place, distance))
-    return min(found, key=lambda match: match.distance)
-
-
-def _vectors(bank: TileBank, y: int, x: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+def _vectors(bank: TileBank, y: int, x: int) -> Iterator[tuple[int, Floats, Samples]]:
     """One pixel's template vectors [n, C], float32, and their samples [n], block by block."""
     row, column = y // TILE, x // TILE
     pixel = y % TILE * TILE + x % TILE
     for first, block in bank.numbered():
         vectors = block.row(row)[column, pixel :: TILE**2].float()
         if block.sources is None:
-            samples = torch.arange(first, first + block.sheets, device=vectors.device)
+            samples = torch.arange(first, first + block.sheets)
         else:
             samples = block.sources[row, column, pixel :: TILE**2]
-        yield first, vectors, samples
+        yield first, vectors.cpu().numpy(), samples.cpu().numpy()
 
 
 def directions_needed(forward: int, backward: int, alpha: float) -> tuple[int, int, float]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from blemish.errors import ParameterError
 from blemish.features import precision_dtype
-from blemish.hetmm.augmentation import copies
 from blemish.hetmm.matching import check_windows
 from blemish.hetmm.selection import METHODS, WHOLE_SHEETS
 from blemish.hetmm.windows import Windows
+from blemish.imaging.augmentation import copies
 
 if TYPE_CHECKING:
     from blemish.hetmm.detector import HETMM

@@ -7,9 +7,10 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from blemish.bundle import Manifest, read_part
+from blemish.bundle import Manifest, read_content, read_part
 from blemish.engine import Engine
 from blemish.errors import MissingExtraError
+from blemish.runtime import graph_engine
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,14 @@ class Opening:
     def engine(self, folder: str | os.PathLike[str], manifest: Manifest) -> Engine:
         """The engine of a version's whole state, before its steps."""
         where = os.fspath(folder)
+        if manifest.graphs is not None:
+            return graph_engine(
+                manifest,
+                lambda part: read_content(folder, manifest, part),
+                lambda part: read_part(folder, manifest, part),
+                where,
+                memory=self.memory,
+            )
         made: Engine = learning_floor(where).restored(
             manifest,
             lambda part: read_part(folder, manifest, part),

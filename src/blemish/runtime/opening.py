@@ -1,0 +1,81 @@
+"""From an exported bundle's parts to an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from blemish.bundle import GraphsRecord, Manifest, Tensors
+from blemish.engine import Engine
+from blemish.errors import BundleError, ParameterError
+from blemish.runtime.matching import MatchingEngine, level_bank
+from blemish.runtime.network import NetworkEngine
+from blemish.runtime.sessions import Session, open_session
+
+MEBIBYTE = 1 << 20
+
+
+def graph_engine(
+    manifest: Manifest,
+    read: Callable[[str], bytes],
+    tensors: Callable[[str], Tensors],
+    where: str,
+    *,
+    memory: int | None = None,
+) -> Engine:
+    """The engine of a version's whole state, before its steps.
+
+    `read` and `tensors` give a part's checked bytes and tensors; `where` names the bundle in
+    errors. `memory`, in MiB, is what the templates may take: they must lie in memory here, so a
+    set that is larger is refused.
+    """
+    record = manifest.graphs
+    if record is None:
+        raise BundleError(f"{where} has no graphs; export it with: blemish export")
+
+    def session(role: str) -> Session:
+        return _session(record, manifest, role, read, where)
+
+    if "network" in record.parts:
+        return NetworkEngine(
+            manifest.method,
+            record,
+            manifest.parameters,
+            session("network"),
+            manifest.whole_templates,
+        )
+    templates = tensors("templates")
+    _check_memory(templates, memory, where)
+    return MatchingEngine(
+        manifest.method,
+        record,
+        manifest.parameters,
+        session("features"),
+        session("match"),
+        [level_bank(level, templates, where) for level in record.levels],
+        manifest.whole_templates,
+    )
+
+
+def _session(
+    record: GraphsRecord, manifest: Manifest, role: str, read: Callable[[str], bytes], where: str
+) -> Session:
+    part = record.parts.get(role)
+    if part is None:
+        raise BundleError(f"{where} has no graph '{role}'; export the bundle again")
+    weights = record.parts.get(f"{role}-weights")
+    return open_session(
+        record.runtime,
+        record.precision,
+        read(part),
+        None if weights is None else read(weights),
+        f"{where}: {manifest.files[part].file}",
+    )
+
+
+def _check_memory(templates: Tensors, memory: int | None, where: str) -> None:
+    needed = sum(values.size for values in templates.values()) * 4 / MEBIBYTE
+    if memory is not None and needed > memory:
+        raise ParameterError(
+            f"memory: the templates of {where} take {needed:.0f} MiB, {memory} are allowed; an "
+            "exported bundle holds them in memory, so allow more, or export one with fewer sheets"
+        )

@@ -1,0 +1,97 @@
+"""One loaded graph, whatever runs it: named arrays in, named arrays out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from blemish.bundle import Precision, Runtime
+from blemish.errors import BundleError, MissingExtraError, ParameterError
+
+Arrays = Mapping[str, npt.NDArray[np.float32]]
+
+
+class Session(Protocol):
+    """A graph that threads may run at once."""
+
+    def run(self, inputs: Arrays) -> dict[str, npt.NDArray[np.float32]]:
+        """All outputs by name."""
+        ...
+
+
+def open_session(
+    runtime: Runtime, precision: Precision, graph: bytes, weights: bytes | None, where: str
+) -> Session:
+    """Load a graph; `weights` is OpenVINO's second file, `where` names the graph in errors."""
+    if runtime == "openvino":
+        from blemish.runtime.openvino import OpenVinoSession
+
+        return OpenVinoSession(graph, weights or b"", precision, where)
+    return OnnxSession(graph, where)
+
+
+class OnnxSession:
+    """ONNX Runtime on the processor."""
+
+    def __init__(self, graph: bytes, where: str) -> None:
+        import onnxruntime
+
+        try:
+            self._session = onnxruntime.InferenceSession(
+                graph, onnx_options(), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its C++ core raises several kinds with no common base
+            raise BundleError(
+                f"{where} cannot be loaded by ONNX Runtime {onnxruntime.__version__} "
+                f"({first_line(error)}); export the bundle again"
+            ) from error
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Arrays) -> dict[str, npt.NDArray[np.float32]]:
+        """All outputs by name."""
+        found = self._session.run(None, dict(inputs))
+        return dict(zip(self._outputs, found, strict=True))
+
+
+def onnx_options() -> Any:
+    """How ONNX Runtime is told to run: all cores, and no thread that spins while others work."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads()
+    # An inspector has two graphs with a pool of threads each; those that spin after their own
+    # graph is done would take the cores from the other.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors only: warnings speak of the graph's making
+    return options
+
+
+def threads() -> int:
+    """Threads a graph runs on: BLEMISH_THREADS, or one a core that this process may use."""
+    asked = os.environ.get("BLEMISH_THREADS", "")
+    if not asked:
+        return (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
+    if not asked.isdecimal() or int(asked) < 1:
+        raise ParameterError(f"BLEMISH_THREADS is '{asked}'; give a whole number of threads")
+    return int(asked)
+
+
+def first_line(error: BaseException) -> str:
+    """An error's first line, not too long for a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def missing_openvino(error: ImportError) -> MissingExtraError:
+    """What to say where OpenVINO is asked for and not installed."""
+    return MissingExtraError(
+        f"this bundle was exported for OpenVINO, which is not installed here ({error}); install it "
+        "with: pip install 'blemish[openvino]'"
+    )
