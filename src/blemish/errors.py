@@ -113,6 +113,12 @@ class BundleError(BlemishError):
     code = "bundle"
 
 
+class ExportError(BlemishError):
+    """The exported graphs would not give what PyTorch gives, or cannot be made."""
+
+    code = "export"
+
+
 class DatasetError(BlemishError):
     """A dataset's folder does not have the layout it should."""
 

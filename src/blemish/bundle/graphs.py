@@ -16,7 +16,7 @@ class LevelRecord(Record):
     """One level that is matched: its map [channels, height, width] and the graphs' names for it.
 
     `features` is an output of the features graph and an input of the match graph, `templates` the
-    match graph's input for what was learned, float32: of the kind `tiles` [R, S, 4 N, C]
+    match graph's input for what was learned, float32: of the kind `tiles` [R, S, 4, N, C]
     (runtime/tiles.py tells the order), of the kind `free` vectors [M, D]. N and M may change with
     every call. `dtype`: what templates were kept in; their values must be rounded to it before.
     `forward` and `backward` are the search radii in pixels (None: off), `alpha` the weight of the

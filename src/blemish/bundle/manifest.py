@@ -20,7 +20,7 @@ VECTORS = "vectors"  # the part with test vectors of an export
 VIEW = "view"  # the part with what the view has learned
 PICTURES = "pictures"  # parts of this name, and those that begin with it and "-"
 
-Kind = Literal["fit", "update", "calibrate", "rollback"]
+Kind = Literal["fit", "update", "calibrate", "rollback", "export"]
 
 
 _FILE = r"^[A-Za-z0-9][A-Za-z0-9._\-]*$"  # a name in the folder, never a way out of it

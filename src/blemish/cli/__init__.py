@@ -21,6 +21,7 @@ from blemish.cli import (
     doctor,
     evaluate,
     explain,
+    export,
     fit,
     inspect,
     update,
@@ -44,6 +45,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("update", cls=update.ManyValues)(update.update)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
+app.command("export")(export.export)
 app.command("compare")(compare.compare)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")

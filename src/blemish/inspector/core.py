@@ -76,7 +76,7 @@ class Inspector:
         This is version 1 of a new history; `by` says on record who made it.
         """
         learning = learning_floor()
-        images = self._sequence(source)
+        images = self.sequence(source)
         started = time.perf_counter()
         images, digests = distinct(images, images.digests(progress))
         with self._changing:
@@ -149,7 +149,7 @@ class Inspector:
         """
         with self._changing:
             now = self._fitted()
-            images = None if add is None else self._sequence(add)
+            images = None if add is None else self.sequence(add)
             trimmed = replace(now, version=self._archive.trimmed(now.version))
             following, report = updating.updated(
                 trimmed, images, remove, Who(by, note), progress=progress
@@ -280,6 +280,17 @@ class Inspector:
             yield inspector
             inspector.save(folder)
 
+    def export(self, folder: str | os.PathLike[str], **options: Any) -> Any:
+        """Write graphs that run without PyTorch to a new bundle (`blemish.export.export`).
+
+        They are first compared with PyTorch on `images`, or on the good images that were kept.
+        """
+        return learning_floor("blemish.export").export(self, folder, **options)
+
+    def snapshot(self) -> Snapshot:
+        """The current version, which nothing changes any more."""
+        return self._fitted()
+
     # What it is -----------------------------------------------------------------------------
 
     @property
@@ -322,13 +333,14 @@ class Inspector:
     def calibration_parts(self, source: Any = None) -> int:
         """How many parts `calibrate` has after `fit`, or at most would have after `fit(source)`."""
         if source is not None:
-            return self.detector.calibration_parts(len(self._sequence(source)))
+            return self.detector.calibration_parts(len(self.sequence(source)))
         now = self._now
         if now is None:
             return 0
         return len(usable(now.engine, own_templates(now.manifest.good, now.manifest.templates)))
 
-    def _sequence(self, source: Any) -> ImageSequence:
+    def sequence(self, source: Any) -> ImageSequence:
+        """Images as this inspector sees them: a folder, paths or arrays, read when indexed."""
         return ImageSequence(
             source, self.view, bit_depth=self.bit_depth, max_pixels=self.max_pixels
         )
@@ -346,6 +358,6 @@ class Inspector:
         self._now = following
 
     def _with_good(self, now: Snapshot, source: Any, progress: Progress) -> Snapshot:
-        images = self._sequence(source)
+        images = self.sequence(source)
         images, digests = distinct(images, images.digests(progress))
         return updating.with_good(now, images, [found[:ID] for found in digests])

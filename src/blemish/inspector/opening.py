@@ -31,7 +31,7 @@ class Opening:
                 where,
                 memory=self.memory,
             )
-        made: Engine = learning_floor(where).restored(
+        made: Engine = learning_floor(where=where).restored(
             manifest,
             lambda part: read_part(folder, manifest, part),
             where,
@@ -41,14 +41,14 @@ class Opening:
         return made
 
 
-def learning_floor(where: str = "") -> Any:
-    """The module `blemish.learning`; raises MissingExtraError without PyTorch.
+def learning_floor(module: str = "blemish.learning", *, where: str = "") -> Any:
+    """A module of the learning floor; raises MissingExtraError without PyTorch.
 
     It is looked up by name, so that nothing on the line floor depends on it. `where` is the bundle
     that needs it.
     """
     try:
-        return importlib.import_module("blemish.learning")
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "blemish":
             raise

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from blemish.bundle import LevelRecord
 from blemish.errors import BundleError, CalibrationError, ParameterError
-from blemish.runtime.tiles import TILE, from_tiles, pixel, to_tiles
+from blemish.runtime.tiles import from_tiles, pixel, to_tiles
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -64,7 +64,7 @@ class Bank(ABC):
 
 @dataclass(frozen=True)
 class TileBank(Bank):
-    """Sheets as tiles [R, S, 4 N, C]; `sources` of their shape less C where prototypes have some.
+    """Sheets as tiles [R, S, 4, N, C]; `sources` [R, S, 4, N] where prototypes have some.
 
     Without sources sheet k is sample k. `kept` is the type that sheets are stored in.
     """
@@ -88,24 +88,23 @@ class TileBank(Bank):
 
     @property
     def tensor(self) -> Floats:
-        """The graph's input [R, S, 4 N, C]."""
+        """The graph's input [R, S, 4, N, C]."""
         return self.tiles
 
     @property
     def sheets(self) -> int:
         """How many sheets, N."""
-        return int(self.tiles.shape[2]) // TILE**2
+        return int(self.tiles.shape[3])
 
     def extended(self, sheets: Array, samples: Array) -> Self:
         """With sheets [N', C, H, W] behind its own."""
         _check_sheets(sheets, self.level, "the new sheets")
-        tiles = np.concatenate([self.tiles, to_tiles(rounded(sheets, self.level.dtype))], axis=2)
+        new = to_tiles(rounded(sheets, self.level.dtype))
         sources = self.sources
         if sources is not None:
-            shape = (len(sheets), 1, self.level.height, self.level.width)
-            own = np.broadcast_to(samples.astype(np.int32)[:, None, None, None], shape)
-            sources = np.concatenate([sources, to_tiles(own)[..., 0]], axis=2)
-        return replace(self, tiles=tiles, sources=sources)
+            own = np.broadcast_to(samples.astype(np.int32), (*sources.shape[:3], len(samples)))
+            sources = np.concatenate([sources, own], axis=3)
+        return replace(self, tiles=np.concatenate([self.tiles, new], axis=3), sources=sources)
 
     def without(self, sample: int) -> Self:
         """Without all that came from a sample; another prototype takes each one's place."""
@@ -114,34 +113,30 @@ class TileBank(Bank):
                 raise ParameterError(f"there is no sample {sample} in a set of {self.sheets}")
             if self.sheets == 1:
                 raise ParameterError("the last sheet cannot be removed: nothing would be left")
-            cut = np.s_[sample * TILE**2 : (sample + 1) * TILE**2]
-            return replace(self, tiles=np.delete(self.tiles, cut, axis=2))
-        own, donors = self._donors(sample)
-        kept = ~self._whole(own)
-        tiles = self.tiles.copy()
-        sources = self.sources.copy()
-        tiles[own], sources[own] = tiles[donors], sources[donors]
-        slots = np.repeat(kept, TILE**2)
-        sources = sources[:, :, slots]
+            return replace(self, tiles=np.delete(self.tiles, sample, axis=3))
+        own = self.sources == sample
+        at, donors = self._replaced(own, sample)
+        tiles, sources = self.tiles.copy(), self.sources.copy()
+        tiles[at], sources[at] = tiles[donors], sources[donors]
+        kept = ~(own | ~self._inside()[..., None]).all(axis=(0, 1, 2))  # sheets with others, too
+        sources = sources[..., kept]
         sources = np.where(sources > sample, sources - 1, sources).astype(np.int32)
-        return replace(self, tiles=np.ascontiguousarray(tiles[:, :, slots]), sources=sources)
+        return replace(self, tiles=np.ascontiguousarray(tiles[:, :, :, kept]), sources=sources)
 
     def leaving_out(self, sample: int) -> Floats:
         """The graph's input with another vector in each place of `sample`."""
-        tiles = self.tiles.copy()
         if self.sources is None:
             if self.sheets == 1:
                 raise CalibrationError(_ALONE)
-            other = 0 if sample else 1
-            tiles[:, :, sample * TILE**2 : (sample + 1) * TILE**2] = tiles[
-                :, :, other * TILE**2 : (other + 1) * TILE**2
-            ]
+            tiles = self.tiles.copy()
+            tiles[:, :, :, sample] = tiles[:, :, :, 0 if sample else 1]
             return tiles
         try:
-            own, donors = self._donors(sample)
+            at, donors = self._replaced(self.sources == sample, sample)
         except ParameterError as error:
             raise CalibrationError(_ALONE) from error
-        tiles[own] = tiles[donors]
+        tiles = self.tiles.copy()
+        tiles[at] = tiles[donors]
         return tiles
 
     def state(self) -> dict[str, Array]:
@@ -155,40 +150,23 @@ class TileBank(Bank):
     def vectors(self, y: int, x: int) -> Iterator[tuple[int, Floats, Array]]:
         """The vectors of all sheets at a pixel."""
         found = pixel(self.tiles, y, x)
-        samples: Array = np.arange(len(found))
-        if self.sources is not None:
-            samples = pixel(self.sources[..., None], y, x)[:, 0]
-        yield 0, found, samples
+        own = None if self.sources is None else pixel(self.sources, y, x)
+        yield 0, found, np.arange(len(found)) if own is None else own
 
-    def _donors(self, sample: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """Indices of a sample's vectors, and for each that of another sample's at its pixel."""
-        assert self.sources is not None
-        own = self.sources == sample
-        rows, columns, _ = own.shape
-        by_pixel = own.reshape(rows, columns, -1, TILE**2)  # (R, S, N, 4)
-        other = ~by_pixel
-        first = other.argmax(2)  # (R, S, 4): the first sheet of another sample
-        found = other.any(2) | ~by_pixel.any(2)
-        inside = self._inside()
-        if not bool((found | ~inside).all()):
+    def _replaced(self, own: Array, sample: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """Indices of the vectors `own`, and for each that of another sample's at its pixel."""
+        lonely = own.all(axis=3) & self._inside()
+        if bool(lonely.any()):
             raise ParameterError(
                 f"sample {sample} cannot be removed: some pixels have no other prototype"
             )
-        r, s, slot = (index.ravel() for index in np.nonzero(own))
-        within = slot % TILE**2
-        return (r, s, slot), (r, s, first[r, s, within] * TILE**2 + within)
-
-    def _whole(self, own: tuple[Array, ...]) -> Array:
-        """Which sheets hold nothing but the vectors `own` inside the map, [N]."""
-        mask = np.zeros(self.tiles.shape[:3], bool)
-        mask[own] = True
-        by_pixel = mask.reshape(*mask.shape[:2], -1, TILE**2)
-        return np.asarray((by_pixel | ~self._inside()[:, :, None]).all(axis=(0, 1, 3)))
+        r, s, p, n = np.nonzero(own)
+        return (r, s, p, n), (r, s, p, (~own).argmax(axis=3)[r, s, p])
 
     def _inside(self) -> Array:
         """Which tile pixels lie in the map and not in the border's padding, [R, S, 4]."""
         real = np.ones((1, 1, self.level.height, self.level.width), bool)
-        return to_tiles(real)[..., 0]
+        return to_tiles(real)[..., 0, 0]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,168 @@
+"""`blemish export`: graphs for a machine without PyTorch, compared with it on one's own images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from blemish.cli import _options as options
+from blemish.cli._output import check_output, say, write_json
+from blemish.cli._progress import progress_bar
+from blemish.errors import ParameterError
+
+if TYPE_CHECKING:
+    from blemish.bundle import Precision, Runtime
+    from blemish.export import Export
+
+RUNTIMES: dict[str, Runtime] = {"onnx": "onnxruntime", "openvino": "openvino"}
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
+
+
+def export(
+    bundle: Annotated[Path, typer.Argument(metavar="PART.blemish")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="The bundle to write.")
+    ],
+    to: Annotated[
+        str, typer.Option("--to", help="onnx (ONNX Runtime, always there) or openvino.")
+    ] = "onnx",
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision", help="float32, int8, or bfloat16 (openvino, where the processor has it)."
+        ),
+    ] = "float32",
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images",
+            metavar="DIR",
+            help="Images to compare on. [default: good images that the bundle kept]",
+        ),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            "--test",
+            metavar="DIR",
+            help="A folder with good/ and folders of defects: the AUROC before and after.",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest difference of a map allowed, of its largest value. [default: 0.001 in "
+            "float32, 0.05 in bfloat16, 0.25 in int8]"
+        ),
+    ] = None,
+    by: options.By = None,
+    device: options.Device = "auto",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE|-", help="What was measured, as JSON.")
+    ] = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a bundle of graphs for the line, after a parity check that fails past tolerance."""
+    from blemish.inspector import Inspector
+
+    check_output(json_file, "--json")
+    if to not in RUNTIMES:
+        raise ParameterError(f"--to {to}: it must be one of {', '.join(RUNTIMES)}")
+    chosen = next((name for name in PRECISIONS if name == precision), None)
+    if chosen is None:
+        raise ParameterError(f"--precision {precision}: it must be {', '.join(PRECISIONS)}")
+    if tolerance is not None and not tolerance > 0:
+        raise ParameterError(f"--tolerance {tolerance}: give a number above 0")
+    if output.absolute() == bundle.absolute():
+        raise ParameterError(f"--output {output}: it is the bundle itself; give another name")
+    inspector = Inspector.load(bundle, device=device)
+    who = options.login_name() if by is None else by
+    with progress_bar(quiet=quiet) as progress:
+        done: Export = inspector.export(
+            output,
+            to=RUNTIMES[to],
+            precision=chosen,
+            images=images,
+            tolerance=tolerance,
+            by=who,
+            progress=progress,
+        )
+    summary = _summary(bundle, output, done)
+    if test is not None:
+        summary["test"] = _on_test_images(inspector, Inspector.load(output), test)
+    write_json(json_file, summary)
+    if str(json_file) != "-":
+        say(_text(summary), quiet=quiet)
+
+
+def _summary(bundle: Path, output: Path, done: Export) -> dict[str, Any]:
+    agreement, graphs = done.agreement, done.manifest.graphs
+    assert graphs is not None
+    before, after = agreement.milliseconds
+    return {
+        "bundle": str(output),
+        "from": str(bundle),
+        "version": done.manifest.version,
+        "runtime": graphs.runtime,
+        "precision": graphs.precision,
+        "images": agreement.images,
+        "largest_difference": agreement.largest,
+        "relative_difference": agreement.relative,
+        "tolerance": None if graphs.parity is None else graphs.parity.tolerance,
+        "flips": [vars(flip) for flip in agreement.flips],
+        "recalibrated": done.recalibrated,
+        "ms_per_image": {"pytorch": round(before, 2), "graphs": round(after, 2)},
+        "bytes": sum(record.bytes for record in done.manifest.files.values()),
+    }
+
+
+def _on_test_images(before: Any, after: Any, folder: Path) -> dict[str, Any]:
+    """Image AUROC through PyTorch and through the graphs, and the verdicts that differ."""
+    from blemish.evaluation.metrics import auroc
+    from blemish.imaging import expand
+
+    paths = expand(folder, recursive=True)
+    labels = [int(path.relative_to(folder).parts[0] != "good") for path in paths]
+    if len(set(labels)) < 2:
+        raise ParameterError(
+            f"--test {folder}: an AUROC needs images in {folder / 'good'} and in another folder"
+        )
+    results = [(before.inspect(path), after.inspect(path)) for path in paths]
+    flips = [
+        str(path)
+        for path, (one, other) in zip(paths, results, strict=True)
+        if one.verdict != other.verdict
+    ]
+    return {
+        "images": len(paths),
+        "image_auroc": {
+            "pytorch": auroc(labels, [one.score for one, _ in results]),
+            "graphs": auroc(labels, [other.score for _, other in results]),
+        },
+        "flips": flips,
+    }
+
+
+def _text(summary: dict[str, Any]) -> str:
+    spent = summary["ms_per_image"]
+    lines = [
+        f"Saved {summary['bundle']} ({summary['bytes'] / 1e6:.1f} MB): {summary['runtime']}, "
+        f"{summary['precision']}",
+        f"  parity     on {summary['images']} images: largest difference of a map "
+        f"{summary['largest_difference']:.3g}, {summary['relative_difference']:.2g} of the largest "
+        f"value (allowed {summary['tolerance']:g}); {len(summary['flips'])} other verdicts",
+        f"  time       {spent['graphs']:.0f} ms an image from the view to its map, PyTorch "
+        f"{spent['pytorch']:.0f} ms",
+    ]
+    if summary["recalibrated"]:
+        lines.append("  threshold  set again through the graphs, for the same false-alarm rate")
+    if "test" in summary:
+        test = summary["test"]
+        auroc = test["image_auroc"]
+        lines.append(
+            f"  test       {test['images']} images: AUROC {100 * auroc['pytorch']:.2f} by PyTorch, "
+            f"{100 * auroc['graphs']:.2f} by the graphs; {len(test['flips'])} other verdicts"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,242 @@
+"""Exporting: a bundle's detector as graphs, compared with PyTorch on the user's own images.
+
+Nothing is written before the graphs have shown that they agree. What is written is a bundle of its
+own, with the templates, the good images and the calibration, for a machine without PyTorch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blemish.bundle import (
+    PICTURES,
+    VECTORS,
+    ChangeRecord,
+    Content,
+    Draft,
+    GraphsRecord,
+    Manifest,
+    ParityRecord,
+    Precision,
+    Runtime,
+    SourceRecord,
+    Tensors,
+    check_target,
+    pack,
+    write_versions,
+)
+from blemish.detector import Detector
+from blemish.engine import Engine
+from blemish.errors import ExportError, ParameterError
+from blemish.export.graphs import Graphs, graphs_of
+from blemish.export.parity import TOLERANCES, Agreement, compare_engines
+from blemish.export.vectors import vectors_of
+from blemish.imaging import ImageSequence, Progress, silent
+from blemish.inspector import Inspector, bundle_name
+from blemish.inspector.calibrating import own_templates
+from blemish.inspector.calibrating import calibrate as calibrated
+from blemish.inspector.pictures import Chosen
+from blemish.inspector.snapshot import Snapshot, calibration_record
+from blemish.inspector.updating import keeps_pictures, picture_content, timestamp
+from blemish.learning import detector_of
+from blemish.runtime import graph_engine
+
+Folder = str | os.PathLike[str]
+MOST_IMAGES = 50  # kept good images that parity is measured on, unless images are given
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export left: the manifest written, how well its graphs agree, its own calibration."""
+
+    manifest: Manifest
+    agreement: Agreement
+    recalibrated: bool
+
+
+def export(
+    inspector: Inspector,
+    folder: Folder,
+    *,
+    to: Runtime = "onnxruntime",
+    precision: Precision = "float32",
+    images: Any = None,
+    tolerance: float | None = None,
+    by: str = "",
+    progress: Progress = silent,
+) -> Export:
+    """Write `inspector` as graphs to a new bundle at `folder`.
+
+    Parity is measured on `images` (a folder, paths, arrays) or on the good images that the
+    inspector kept. Raises ExportError, with nothing written, where a map differs by more than
+    `tolerance` of the largest value (default: 1e-3 in float32), or a verdict does. A lower
+    `precision` is calibrated on the good images again, through the graphs.
+    """
+    check_target(Path(folder))
+    now = inspector.snapshot()
+    detector = detector_of(now.engine)
+    learned = _learned_images(now)
+    if precision == "int8" and learned is None:
+        raise ExportError(
+            "int8 is scaled on good images, and this bundle kept none; fit again with pictures, "
+            "or export in float32"
+        )
+    graphs = graphs_of(detector, (inspector.view.size, inspector.view.size), to, precision, learned)
+    manifest, contents = _draft(now, inspector, graphs, to, precision, folder, by)
+    engine = _engine(manifest, contents, detector, os.fspath(folder))
+    calibration = now.calibration
+    again = precision != "float32" and calibration is not None and learned is not None
+    if again and calibration is not None and learned is not None:
+        own = own_templates(now.manifest.good, now.manifest.templates)
+        rate = calibration.false_alarm_rate
+        calibration = calibrated(engine, learned, own, rate, progress)
+        manifest = manifest.model_copy(update={"calibration": calibration_record(calibration)})
+    shown = _parity_images(inspector, now, images)
+    agreement = compare_engines(
+        now.engine, engine, shown, (now.calibration, calibration), progress=progress
+    )
+    limit = TOLERANCES[precision] if tolerance is None else tolerance
+    _check(agreement, limit, precision)
+    parity = ParityRecord(
+        images=agreement.images,
+        largest=agreement.largest,
+        relative=agreement.relative,
+        tolerance=limit,
+        flips=len(agreement.flips),
+    )
+    assert manifest.graphs is not None
+    manifest = manifest.model_copy(
+        update={"graphs": manifest.graphs.model_copy(update={"parity": parity})}
+    )
+    vectors = vectors_of(engine, shown)
+    contents[VECTORS] = lambda: pack(vectors)
+    written = write_versions(folder, [Draft(manifest, contents)])[-1]
+    return Export(written, agreement, again)
+
+
+def _draft(
+    now: Snapshot,
+    inspector: Inspector,
+    graphs: Graphs,
+    to: Runtime,
+    precision: Precision,
+    folder: Folder,
+    by: str,
+) -> tuple[Manifest, dict[str, Content]]:
+    """The exported bundle's manifest, without parity, and what its files hold."""
+    source = now.manifest
+    record = GraphsRecord(
+        runtime=to,
+        precision=precision,
+        parts=graphs.parts,
+        height=inspector.view.size,
+        width=inspector.view.size,
+        score=graphs.score,
+        levels=list(graphs.levels),
+        source=SourceRecord(
+            name=inspector.name,
+            version=source.version,
+            manifest_sha256=hashlib.sha256(source.to_json()).hexdigest(),
+        ),
+    )
+    contents: dict[str, Content] = {part: _kept(data) for part, data in graphs.files.items()}
+    if "network" not in graphs.parts:
+        templates = now.engine.state()["templates"]
+        contents["templates"] = lambda: pack(templates)
+    if keeps_pictures(now.version):
+        ids = list(dict.fromkeys([*source.good, *(t.id for t in source.templates)]))
+        contents[PICTURES] = picture_content(
+            now.pictures, [key for key in ids if key in now.pictures]
+        )
+    manifest = source.model_copy(
+        update={
+            "name": bundle_name(folder),
+            "created": timestamp(),
+            "parent": None,
+            "change": ChangeRecord(kind="export", by=by),
+            "steps": [],
+            "files": {},
+            "graphs": record,
+        }
+    )
+    return manifest, contents
+
+
+def _engine(
+    manifest: Manifest, contents: Mapping[str, Content], detector: Detector, where: str
+) -> Engine:
+    """The engine that the bundle will give, from memory."""
+    from safetensors.numpy import load
+
+    def tensors(part: str) -> Tensors:
+        return dict(load(contents[part]()))
+
+    return graph_engine(manifest, lambda part: contents[part](), tensors, where)
+
+
+def _check(agreement: Agreement, limit: float, precision: Precision) -> None:
+    if not agreement.relative <= limit:  # so that NaN fails
+        raise ExportError(
+            f"the graphs' maps differ from PyTorch's by up to {agreement.relative:.2g} of the "
+            f"largest value ({agreement.largest:.3g}), more than the tolerance of {limit:g}; "
+            "nothing was written"
+        )
+    if agreement.flips and precision == "float32":
+        first = agreement.flips[0]
+        raise ExportError(
+            f"{len(agreement.flips)} of {agreement.images} images get another verdict from the "
+            f"graphs, the first is {first.image}: {first.before} by PyTorch (score "
+            f"{first.score_before:.6g}), {first.after} by the graphs ({first.score_after:.6g}); "
+            "nothing was written. Move the threshold away from that score, or export without "
+            "this image"
+        )
+
+
+def _learned_images(now: Snapshot) -> Chosen | None:
+    """The good images that calibration scores, where all of them were kept."""
+    good = now.manifest.good
+    if not good or not all(key in now.pictures for key in good):
+        return None
+    return Chosen(now.pictures, good)
+
+
+def _parity_images(
+    inspector: Inspector, now: Snapshot, images: Any
+) -> Sequence[tuple[str, np.ndarray[Any, np.dtype[np.float32]]]]:
+    """Names and viewed pixels of what parity is measured on."""
+    if images is not None:
+        found = inspector.sequence(images)
+        return _Named(found, [found.name(index) for index in range(len(found))])
+    kept = [key for key in now.manifest.good if key in now.pictures]
+    if not kept:
+        raise ParameterError(
+            "parity is measured on images of the part, and this bundle kept none; give some with "
+            "--images DIR"
+        )
+    step = -(-len(kept) // MOST_IMAGES)
+    chosen = kept[::step]
+    return _Named(Chosen(now.pictures, chosen), chosen)
+
+
+class _Named(Sequence[Any]):
+    """Images with their names, read when indexed."""
+
+    def __init__(self, images: Sequence[Any] | ImageSequence, names: Sequence[str]) -> None:
+        self._images, self._names = images, names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._names[index], self._images[index]
+
+
+def _kept(data: bytes) -> Callable[[], bytes]:
+    return lambda: data

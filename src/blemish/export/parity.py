@@ -1,0 +1,84 @@
+"""Parity: how far the graphs' maps are from PyTorch's on the user's images, and which verdicts flip."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from blemish.bundle import Precision
+from blemish.engine import Engine
+from blemish.imaging import Progress, silent
+from blemish.verdict import Calibration, judge
+
+# Of the largest value of PyTorch's maps. The lower precisions are measured, not held to float32's.
+TOLERANCES: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 0.05, "int8": 0.25}
+
+
+@dataclass(frozen=True)
+class Flip:
+    """An image whose verdict is another one."""
+
+    image: str
+    before: str
+    after: str
+    score_before: float
+    score_after: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How two engines compare on the same `images`.
+
+    `largest` is the largest difference of two maps' pixels, `relative` that by the largest value of
+    the first engine's maps; `milliseconds` the median times of both.
+    """
+
+    images: int
+    largest: float
+    relative: float
+    flips: tuple[Flip, ...]
+    milliseconds: tuple[float, float]
+
+
+def compare_engines(
+    before: Engine,
+    after: Engine,
+    images: Sequence[tuple[str, Any]],
+    calibrations: tuple[Calibration | None, Calibration | None],
+    *,
+    progress: Progress = silent,
+) -> Agreement:
+    """Run both engines on named images [H, W, 3], each judged by its own calibration."""
+    largest = highest = 0.0
+    flips: list[Flip] = []
+    spent: tuple[list[float], list[float]] = ([], [])
+    progress("comparing", 0, len(images))
+    for done in range(len(images)):
+        name, pixels = images[done]
+        maps, scores, verdicts = [], [], []
+        for engine, calibration, times in zip((before, after), calibrations, spent, strict=True):
+            started = time.perf_counter()
+            found = engine.maps([pixels])
+            times.append(1e3 * (time.perf_counter() - started))
+            maps.append(found.astype(np.float64))
+            scores.append(float(engine.scores(found)[0]))
+            verdicts.append(judge(scores[-1], calibration)[2])
+        difference = float(np.abs(maps[0] - maps[1]).max())
+        # max() would pass over NaN, which must fail.
+        largest = difference if not difference <= largest else largest
+        highest = max(highest, float(np.abs(maps[0]).max()))
+        if verdicts[0] != verdicts[1]:
+            flips.append(Flip(name, *verdicts, *scores))
+        progress("comparing", done + 1, len(images))
+    medians = [float(np.median(times)) for times in spent]
+    return Agreement(
+        images=len(images),
+        largest=largest,
+        relative=largest / max(highest, 1e-12),
+        flips=tuple(flips),
+        milliseconds=(medians[0], medians[1]),
+    )
