@@ -148,13 +148,19 @@ def _on_test_images(before: Any, after: Any, folder: Path) -> dict[str, Any]:
 def _text(summary: dict[str, Any]) -> str:
     spent = summary["ms_per_image"]
     lines = [
-        f"Saved {summary['bundle']} ({summary['bytes'] / 1e6:.1f} MB): {summary['runtime']}, "
-        f"{summary['precision']}",
-        f"  parity     on {summary['images']} images: largest difference of a map "
-        f"{summary['largest_difference']:.3g}, {summary['relative_difference']:.2g} of the largest "
-        f"value (allowed {summary['tolerance']:g}); {len(summary['flips'])} other verdicts",
-        f"  time       {spent['graphs']:.0f} ms an image from the view to its map, PyTorch "
-        f"{spent['pytorch']:.0f} ms",
+        (
+            f"Saved {summary['bundle']} ({summary['bytes'] / 1e6:.1f} MB): {summary['runtime']}, "
+            f"{summary['precision']}"
+        ),
+        (
+            f"  parity     on {summary['images']} images: largest difference of a map "
+            f"{summary['largest_difference']:.3g}, {summary['relative_difference']:.2g} of the largest "
+            f"value (allowed {summary['tolerance']:g}); {len(summary['flips'])} other verdicts"
+        ),
+        (
+            f"  time       {spent['graphs']:.0f} ms an image from the view to its map, PyTorch "
+            f"{spent['pytorch']:.0f} ms"
+        ),
     ]
     if summary["recalibrated"]:
         lines.append("  threshold  set again through the graphs, for the same false-alarm rate")

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from blemish.bundle import (
     PICTURES,
     VECTORS,
@@ -36,11 +34,11 @@ from blemish.detector import Detector
 from blemish.engine import Engine
 from blemish.errors import ExportError, ParameterError
 from blemish.export.graphs import Graphs, graphs_of
-from blemish.export.parity import TOLERANCES, Agreement, compare_engines
+from blemish.export.parity import TOLERANCES, Agreement, Shown, compare_engines
 from blemish.export.vectors import vectors_of
-from blemish.imaging import ImageSequence, Progress, silent
+from blemish.imaging import Progress, silent
 from blemish.inspector import Inspector, bundle_name
-from blemish.inspector.calibrating import own_templates
+from blemish.inspector.calibrating import ID, own_templates
 from blemish.inspector.calibrating import calibrate as calibrated
 from blemish.inspector.pictures import Chosen
 from blemish.inspector.snapshot import Snapshot, calibration_record
@@ -207,13 +205,14 @@ def _learned_images(now: Snapshot) -> Chosen | None:
     return Chosen(now.pictures, good)
 
 
-def _parity_images(
-    inspector: Inspector, now: Snapshot, images: Any
-) -> Sequence[tuple[str, np.ndarray[Any, np.dtype[np.float32]]]]:
-    """Names and viewed pixels of what parity is measured on."""
+def _parity_images(inspector: Inspector, now: Snapshot, images: Any) -> Sequence[Shown]:
+    """What parity is measured on."""
+    templates = now.manifest.templates
     if images is not None:
         found = inspector.sequence(images)
-        return _Named(found, [found.name(index) for index in range(len(found))])
+        names = [found.name(index) for index in range(len(found))]
+        ids = [digest[:ID] for digest in found.digests()]
+        return _Shown(found, names, own_templates(ids, templates))
     kept = [key for key in now.manifest.good if key in now.pictures]
     if not kept:
         raise ParameterError(
@@ -222,20 +221,20 @@ def _parity_images(
         )
     step = -(-len(kept) // MOST_IMAGES)
     chosen = kept[::step]
-    return _Named(Chosen(now.pictures, chosen), chosen)
+    return _Shown(Chosen(now.pictures, chosen), chosen, own_templates(chosen, templates))
 
 
-class _Named(Sequence[Any]):
-    """Images with their names, read when indexed."""
+class _Shown(Sequence[Any]):
+    """Images with names and templates, read when indexed."""
 
-    def __init__(self, images: Sequence[Any] | ImageSequence, names: Sequence[str]) -> None:
-        self._images, self._names = images, names
+    def __init__(self, images: Sequence[Any], names: Sequence[str], own: Sequence[int]) -> None:
+        self._images, self._names, self._own = images, names, own
 
     def __len__(self) -> int:
         return len(self._names)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._names[index], self._images[index]
+        return Shown(self._names[index], self._images[index], self._own[index])
 
 
 def _kept(data: bytes) -> Callable[[], bytes]:

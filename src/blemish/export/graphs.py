@@ -50,7 +50,9 @@ def graphs_of(
             "ONNX Runtime has no bfloat16 on processors; use --to openvino, or int8 or float32"
         )
     if precision == "int8":
-        made = _quantized(made, runtime, images)
+        from blemish.export.quantize import quantized
+
+        made = {role: quantized(role, graph, images) for role, graph in made.items()}
     files: dict[str, bytes] = {}
     parts: dict[str, str] = {}
     for role, graph in made.items():

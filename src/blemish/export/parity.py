@@ -1,21 +1,34 @@
-"""Parity: how far the graphs' maps are from PyTorch's on the user's images, and which verdicts flip."""
+"""Parity: how far graphs are from PyTorch on the user's images, and which verdicts differ."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from blemish.bundle import Precision
-from blemish.engine import Engine
+from blemish.engine import Engine, Maps
 from blemish.imaging import Progress, silent
 from blemish.verdict import Calibration, judge
 
 # Of the largest value of PyTorch's maps. The lower precisions are measured, not held to float32's.
 TOLERANCES: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 0.05, "int8": 0.25}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image that both engines look at: what to call it, its viewed pixels, and its template.
+
+    `template` is the position of the template that it is (-1: none), which is left out of its own
+    map: a template's own map is 0, and says nothing.
+    """
+
+    name: str
+    pixels: npt.NDArray[np.float32]
+    template: int = -1
 
 
 @dataclass(frozen=True)
@@ -47,22 +60,22 @@ class Agreement:
 def compare_engines(
     before: Engine,
     after: Engine,
-    images: Sequence[tuple[str, Any]],
+    images: Sequence[Shown],
     calibrations: tuple[Calibration | None, Calibration | None],
     *,
     progress: Progress = silent,
 ) -> Agreement:
-    """Run both engines on named images [H, W, 3], each judged by its own calibration."""
+    """Run both engines on the images, each judged by its own calibration."""
     largest = highest = 0.0
     flips: list[Flip] = []
     spent: tuple[list[float], list[float]] = ([], [])
     progress("comparing", 0, len(images))
     for done in range(len(images)):
-        name, pixels = images[done]
+        shown = images[done]
         maps, scores, verdicts = [], [], []
         for engine, calibration, times in zip((before, after), calibrations, spent, strict=True):
             started = time.perf_counter()
-            found = engine.maps([pixels])
+            found = map_of(engine, shown)
             times.append(1e3 * (time.perf_counter() - started))
             maps.append(found.astype(np.float64))
             scores.append(float(engine.scores(found)[0]))
@@ -72,7 +85,7 @@ def compare_engines(
         largest = difference if not difference <= largest else largest
         highest = max(highest, float(np.abs(maps[0]).max()))
         if verdicts[0] != verdicts[1]:
-            flips.append(Flip(name, *verdicts, *scores))
+            flips.append(Flip(shown.name, *verdicts, *scores))
         progress("comparing", done + 1, len(images))
     medians = [float(np.median(times)) for times in spent]
     return Agreement(
@@ -82,3 +95,10 @@ def compare_engines(
         flips=tuple(flips),
         milliseconds=(medians[0], medians[1]),
     )
+
+
+def map_of(engine: Engine, shown: Shown) -> Maps:
+    """The map [1, H, W] of an image, without the template that it is."""
+    if shown.template < 0 or not engine.leaves_one_out:
+        return engine.maps([shown.pixels])
+    return next(engine.calibration_maps([shown.pixels], [0], [shown.template]))

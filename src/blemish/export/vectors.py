@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from blemish.bundle import Tensors
 from blemish.engine import Engine
+from blemish.export.parity import Shown
 
 COUNT = 3  # images
 
 
-def vectors_of(engine: Engine, images: Sequence[tuple[str, Any]]) -> Tensors:
+def vectors_of(engine: Engine, images: Sequence[Shown]) -> Tensors:
     """`image0` [H, W, 3] in [0, 1], `map0` [H, W] and `score0` [1] of the first few images."""
     found: Tensors = {}
     for index in range(min(COUNT, len(images))):
-        _, pixels = images[index]
+        pixels = images[index].pixels
         maps = engine.maps([pixels])
         found[f"image{index}"] = np.asarray(pixels, np.float32)
         found[f"map{index}"] = maps[0]

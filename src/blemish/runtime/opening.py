@@ -33,7 +33,7 @@ def graph_engine(
         raise BundleError(f"{where} has no graphs; export it with: blemish export")
 
     def session(role: str) -> Session:
-        return _session(record, manifest, role, read, where)
+        return _session(record, role, read, where)
 
     if "network" in record.parts:
         return NetworkEngine(
@@ -56,9 +56,7 @@ def graph_engine(
     )
 
 
-def _session(
-    record: GraphsRecord, manifest: Manifest, role: str, read: Callable[[str], bytes], where: str
-) -> Session:
+def _session(record: GraphsRecord, role: str, read: Callable[[str], bytes], where: str) -> Session:
     part = record.parts.get(role)
     if part is None:
         raise BundleError(f"{where} has no graph '{role}'; export the bundle again")
@@ -68,7 +66,7 @@ def _session(
         record.precision,
         read(part),
         None if weights is None else read(weights),
-        f"{where}: {manifest.files[part].file}",
+        f"{part} of {where}",
     )
 
 
