@@ -20,14 +20,14 @@ def enlarge(maps: Tensor, size: tuple[int, int], sigma: float = 0.0) -> Tensor:
 
     `sigma` is in pixels of the result; 0 leaves the filter out. Borders mirror, as in scipy.
     """
-    rows = _axis_matrix(maps.shape[-2], size[0], sigma).to(maps)
-    columns = _axis_matrix(maps.shape[-1], size[1], sigma).to(maps)
+    rows = axis_matrix(maps.shape[-2], size[0], sigma).to(maps)
+    columns = axis_matrix(maps.shape[-1], size[1], sigma).to(maps)
     return rows @ maps @ columns.T
 
 
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)  # what is kept must also serve training
-def _axis_matrix(length: int, out: int, sigma: float) -> Tensor:
+def axis_matrix(length: int, out: int, sigma: float) -> Tensor:
     """Interpolation, then filter, along one axis: [out, length], float64."""
     basis = torch.eye(length, dtype=torch.float64)[None]  # each row: one input pixel alone
     upsample = F.interpolate(basis, size=out, mode="linear", align_corners=True)[0].T

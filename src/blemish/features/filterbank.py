@@ -77,7 +77,8 @@ class FilterBank(Backbone):
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """Whitened maps of RGB images in [0, 1]."""
-        if self.needs_fit:
+        # While a graph is traced for export the flag has no value that could be asked for.
+        if not torch.compiler.is_compiling() and self.needs_fit:
             raise NotFittedError("the filter bank has not seen good images yet; call fit first")
         return [
             # One 1x1 convolution centres and whitens: W (x - c) = W x - W c.
