@@ -36,6 +36,11 @@ class LevelRecord(Record):
     alpha: float = 1.0
     weight: float = 1.0
 
+    @property
+    def reach(self) -> int:
+        """How far from a template pixel a query pixel is looked at."""
+        return max(self.forward or 0, self.backward or 0)
+
 
 class ParityRecord(Record):
     """How the graphs' maps compare with PyTorch's on `images` good images of the user.

@@ -146,21 +146,15 @@ def _on_test_images(before: Any, after: Any, folder: Path) -> dict[str, Any]:
 
 
 def _text(summary: dict[str, Any]) -> str:
-    spent = summary["ms_per_image"]
+    spent, flips = summary["ms_per_image"], len(summary["flips"])
+    size, difference = summary["bytes"] / 1e6, summary["relative_difference"]
+    saved = f"{size:.1f} MB, {summary['runtime']}, {summary['precision']}"
+    parity = f"{summary['images']} images, {flips} with another verdict; maps differ by up to"
+    allowed = f"{difference:.2g} of the largest value (allowed {summary['tolerance']:g})"
     lines = [
-        (
-            f"Saved {summary['bundle']} ({summary['bytes'] / 1e6:.1f} MB): {summary['runtime']}, "
-            f"{summary['precision']}"
-        ),
-        (
-            f"  parity     on {summary['images']} images: largest difference of a map "
-            f"{summary['largest_difference']:.3g}, {summary['relative_difference']:.2g} of the largest "
-            f"value (allowed {summary['tolerance']:g}); {len(summary['flips'])} other verdicts"
-        ),
-        (
-            f"  time       {spent['graphs']:.0f} ms an image from the view to its map, PyTorch "
-            f"{spent['pytorch']:.0f} ms"
-        ),
+        f"Saved {summary['bundle']} ({saved})",
+        f"  parity     {parity} {summary['largest_difference']:.2g}, {allowed}",
+        f"  time       view to map {spent['graphs']:.0f} ms, PyTorch {spent['pytorch']:.0f} ms",
     ]
     if summary["recalibrated"]:
         lines.append("  threshold  set again through the graphs, for the same false-alarm rate")

@@ -1,20 +1,36 @@
-"""A detector's features as an ONNX graph: view pixels in, unit feature vectors out."""
+"""A detector's features as an ONNX graph: view pixels in, unit feature vectors out.
+
+The network comes from PyTorch, or is the ONNX file that a backbone was made of; what HETMM does
+before and after it is written around it.
+"""
 
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass
 
 import onnx
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from blemish.bundle import LevelRecord
 from blemish.errors import WeightsError
-from blemish.export.nodes import IR_VERSION, OPSET
-from blemish.export.spec import GraphSpec, graph_spec, rounds_to_half
+from blemish.export.nodes import IR_VERSION, OPSET, Nodes, model, tensor, to_bytes
+from blemish.export.spec import GraphSpec, graph_spec
+from blemish.export.tracing import traced
 from blemish.features import Backbone
 from blemish.features.files import OnnxBackbone
 from blemish.hetmm import HETMM
+from blemish.hetmm.storing import storage_dtype
+
+_MISFITS = (
+    RuntimeError,
+    ValueError,
+    onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,
+    onnx.version_converter.ConvertError,
+)
+_NETWORK = "network_"  # before all names of the network's own
 
 
 def features_graph(detector: HETMM, size: tuple[int, int]) -> bytes:
@@ -24,104 +40,109 @@ def features_graph(detector: HETMM, size: tuple[int, int]) -> bytes:
     runs in half precision computes in float32 here, with the same weights.
     """
     spec = graph_spec(detector, size)
-    on = [list(detector.levels).index(level.level) for level in spec.levels]
-    tail = _Tail(detector.searched.average, rounds_to_half(detector))
-    names = [level.features for level in spec.levels]
-    if isinstance(detector.backbone_, OnnxBackbone):
-        model = _around_file(detector.backbone_, tail, spec, on, names)
-    else:
-        network = deepcopy(detector.backbone_).to("cpu").run_in(torch.float32)
-        image = torch.zeros(1, *size, 3)
-        model = traced(_Features(network, tail, on), (image,), [spec.image], names)
-    onnx.checker.check_model(model, full_check=True)
-    serialized: bytes = model.SerializeToString()
-    return serialized
-
-
-def traced(
-    module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str]
-) -> onnx.ModelProto:
-    """`module` as an ONNX model for inputs of just these shapes."""
-    with torch.inference_mode(False), torch.no_grad():
-        program = torch.onnx.export(
-            module.eval(),
-            inputs,
-            input_names=names,
-            output_names=outputs,
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None  # dynamo=True
-    model = program.model_proto
-    model.ir_version = min(model.ir_version, IR_VERSION)
-    return model
-
-
-class _Features(nn.Module):
-    """A backbone and what comes after it; only the levels at positions `on` are kept."""
-
-    def __init__(self, backbone: Backbone, tail: _Tail, on: list[int]) -> None:
-        super().__init__()
-        self.backbone, self.tail, self.on = backbone, tail, on
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        levels = self.backbone(image.permute(0, 3, 1, 2))
-        return self.tail([levels[index] for index in self.on])  # type: ignore[no-any-return]
-
-
-class _Head(nn.Module):
-    """What a backbone does before its network: channels first, mean and deviation."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
-        self.mean, self.std = backbone.mean.cpu(), backbone.std.cpu()
-
-    def forward(self, image: Tensor) -> Tensor:
-        return (image.permute(0, 3, 1, 2) - self.mean) / self.std
-
-
-class _Tail(nn.Module):
-    """What `HETMM.features` does after the backbone: averaging, unit length, rounding."""
-
-    def __init__(self, average: int, half: bool) -> None:
-        super().__init__()
-        self.average, self.half_precision = average, half
-
-    def forward(self, levels: list[Tensor]) -> list[Tensor]:
-        return [self._finished(level) for level in levels]
-
-    def _finished(self, level: Tensor) -> Tensor:
-        if self.average > 1:
-            level = F.avg_pool2d(level, self.average, 1, self.average // 2, count_include_pad=False)
-        # torch's normalize, written so that the lengths are never spread out to the map's size.
-        length = torch.linalg.vector_norm(level, dim=1, keepdim=True).clamp_min(1e-12)
-        level = level / length
-        return level.half().float() if self.half_precision else level
-
-
-def _around_file(
-    backbone: OnnxBackbone, tail: _Tail, spec: GraphSpec, on: list[int], names: list[str]
-) -> onnx.ModelProto:
-    """The graph of an ONNX file between head and tail."""
-    middle = onnx.load_from_string(backbone.graph.cpu().numpy().tobytes())
-    image = torch.zeros(1, spec.height, spec.width, 3)
-    head = traced(_Head(backbone), (image,), [spec.image], ["normalised"])
-    levels = [torch.zeros(1, level.channels, level.height, level.width) for level in spec.levels]
-    raw = [f"raw_{name}" for name in names]
-    last = traced(_Tail(tail.average, tail.half_precision), (levels,), raw, names)
-    outputs = [backbone.outputs[index] for index in on]
+    positions = [list(detector.levels).index(level.level) for level in spec.levels]
+    backbone = detector.backbone_
     try:
-        middle = onnx.version_converter.convert_version(middle, OPSET)
-        middle.ir_version = head.ir_version = last.ir_version = IR_VERSION
-        middle = onnx.compose.add_prefix(middle, "network_")
-        model = onnx.compose.merge_models(
-            head, middle, [("normalised", f"network_{backbone.input}")]
-        )
-        pairs = [(f"network_{name}", into) for name, into in zip(outputs, raw, strict=True)]
-        return onnx.compose.merge_models(model, last, pairs, outputs=names)
-    except Exception as error:  # onnx raises several kinds, its C++ core among them
+        if isinstance(backbone, OnnxBackbone):
+            network = _from_file(backbone, positions)
+        else:
+            network = _from_torch(backbone, positions, size)
+        return to_bytes(_joined(detector, spec, network))
+    except _MISFITS as error:
+        reason = str(error).strip().partition("\n")[0]
         raise WeightsError(
-            f"the graph of {backbone.name} cannot become part of an exported one ({error}); save "
-            f"it again with ONNX's opset {OPSET} and one input [batch, 3, height, width]"
+            f"the graph of {backbone.name} cannot become part of an exported one ({reason}); it "
+            f"must fit ONNX's opset {OPSET}, with one input [batch, 3, height, width] and maps "
+            "[batch, channels, height, width] as outputs"
         ) from error
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A network from normalised images `entry` to its maps `outputs`."""
+
+    model: onnx.ModelProto
+    entry: str
+    outputs: list[str]
+
+
+def _joined(detector: HETMM, spec: GraphSpec, network: _Network) -> onnx.ModelProto:
+    """The network between what comes before and after it."""
+    before = _before(detector.backbone_, spec)
+    dtype = str(storage_dtype(detector.precision)).removeprefix("torch.")
+    after = _after(spec.levels, detector.searched.average, dtype)
+    renamed = onnx.compose.add_prefix(network.model, _NETWORK)
+    first = onnx.compose.merge_models(before, renamed, [("normalised", _NETWORK + network.entry)])
+    pairs = zip(network.outputs, spec.levels, strict=True)
+    links = [(_NETWORK + name, _raw(level)) for name, level in pairs]
+    names = [level.features for level in spec.levels]
+    return onnx.compose.merge_models(first, after, links, outputs=names)
+
+
+class _Pyramid(nn.Module):
+    """The maps of a backbone at some positions, from normalised images."""
+
+    def __init__(self, backbone: Backbone, positions: list[int]) -> None:
+        super().__init__()
+        self.backbone, self.positions = backbone, positions
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps = self.backbone.pyramid(images)
+        return [maps[position] for position in self.positions]
+
+
+def _from_torch(backbone: Backbone, positions: list[int], size: tuple[int, int]) -> _Network:
+    network = deepcopy(backbone).to("cpu").run_in(torch.float32)
+    entry, outputs = "images", [f"map{position}" for position in positions]
+    images = torch.zeros(1, 3, *size)
+    model = traced(_Pyramid(network, positions), (images,), [entry], outputs)
+    return _Network(model, entry, outputs)
+
+
+def _from_file(backbone: OnnxBackbone, positions: list[int]) -> _Network:
+    graph = onnx.load_from_string(backbone.graph.cpu().numpy().tobytes())
+    graph = onnx.version_converter.convert_version(graph, OPSET)
+    graph.ir_version = IR_VERSION
+    return _Network(graph, backbone.input, [backbone.outputs[position] for position in positions])
+
+
+def _before(backbone: Backbone, spec: GraphSpec) -> onnx.ModelProto:
+    """What every backbone does first: channels before pixels, mean and deviation."""
+    nodes = Nodes("before_")
+    images = nodes.add("Transpose", spec.image, perm=[0, 3, 1, 2])
+    mean, std = (nodes.constant(value.cpu().numpy()) for value in (backbone.mean, backbone.std))
+    nodes.add("Div", nodes.add("Sub", images, mean), std, outputs=["normalised"])
+    shape = (1, spec.height, spec.width, 3)
+    return model(
+        nodes.graph(
+            "features",
+            [tensor(spec.image, shape)],
+            [tensor("normalised", (1, 3, spec.height, spec.width))],
+        )
+    )
+
+
+def _after(levels: tuple[LevelRecord, ...], average: int, dtype: str) -> onnx.ModelProto:
+    """What `HETMM.features` does with the maps: averaging, unit length, rounding."""
+    nodes = Nodes("after_")
+    inputs, outputs = [], []
+    for level in levels:
+        value = _raw(level)
+        if average > 1:
+            value = nodes.add(
+                "AveragePool",
+                value,
+                kernel_shape=[average, average],
+                pads=[average // 2] * 4,
+                count_include_pad=0,
+            )
+        unit = nodes.rounded(nodes.unit(value), dtype)
+        nodes.add("Identity", unit, outputs=[level.features])
+        shape = (1, level.channels, level.height, level.width)
+        inputs.append(tensor(_raw(level), shape))
+        outputs.append(tensor(level.features, shape))
+    return model(nodes.graph("after", inputs, outputs))
+
+
+def _raw(level: LevelRecord) -> str:
+    return f"raw_{level.features}"

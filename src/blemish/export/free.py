@@ -5,25 +5,21 @@ A row at a time keeps the product small: [M, W] and not [M, H W].
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
 from torch import Tensor
 
+from blemish.bundle import LevelRecord
 from blemish.export.nodes import Nodes, tensor
-from blemish.export.spec import LevelSpec
-
-SMALLEST_LENGTH = 1e-12  # as torch's normalize: a zero vector stays one
 
 
-def free_distances(nodes: Nodes, level: LevelSpec, components: Tensor | None) -> str:
+def free_distances(nodes: Nodes, level: LevelRecord, components: Tensor | None) -> str:
     """Distances [h, w] in [0, 2]."""
     height, width = level.height, level.width
     flat = nodes.reshape(level.features, level.channels, height * width)
     pixels = nodes.add("Transpose", flat, perm=[1, 0])  # (h w, C)
     if components is not None:
         pixels = nodes.add("MatMul", pixels, nodes.constant(components.cpu().numpy()))
-        length = nodes.add("ReduceL2", pixels, nodes.constant([1], np.int64), keepdims=1)
-        pixels = nodes.add("Div", pixels, nodes.add("Max", length, nodes.constant(SMALLEST_LENGTH)))
+        pixels = nodes.unit(pixels)
     # Stored vectors are rounded; the query is rounded alike, so that a template finds itself.
     pixels = nodes.rounded(pixels, level.dtype)
     vectors = level.channels if components is None else components.shape[1]
@@ -33,7 +29,7 @@ def free_distances(nodes: Nodes, level: LevelSpec, components: Tensor | None) ->
     return nodes.add("Sub", nodes.constant(1.0), best)
 
 
-def _row_of_pixels(level: LevelSpec, width: int, vectors: int) -> onnx.GraphProto:
+def _row_of_pixels(level: LevelRecord, width: int, vectors: int) -> onnx.GraphProto:
     """The largest cosines of one row of pixels [w, D] with all vectors."""
     prefix = f"row{level.level}_"
     nodes = Nodes(prefix)

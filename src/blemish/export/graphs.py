@@ -12,7 +12,7 @@ from blemish.errors import ExportError
 from blemish.export.features import features_graph
 from blemish.export.matching import match_graph
 from blemish.export.network import network_graph
-from blemish.export.spec import level_records
+from blemish.export.spec import graph_spec
 from blemish.hetmm import HETMM
 from blemish.tfanet import TFANet
 
@@ -39,7 +39,7 @@ def graphs_of(
     levels: tuple[LevelRecord, ...] = ()
     if isinstance(detector, HETMM):
         made = {"features": features_graph(detector, size), "match": match_graph(detector, size)}
-        levels = level_records(detector)
+        levels = graph_spec(detector, size).levels
     elif isinstance(detector, TFANet):
         made = {"network": network_graph(detector, size)}
         score = "std" if detector.config.image_score == "std" else "max"

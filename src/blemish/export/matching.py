@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from blemish.bundle import LevelRecord
 from blemish.export.free import free_distances
-from blemish.export.nodes import Dimension, Nodes, tensor, to_bytes
-from blemish.export.spec import LevelSpec, graph_spec, search_of
+from blemish.export.nodes import Dimension, Nodes, model, tensor, to_bytes
+from blemish.export.spec import graph_spec
 from blemish.export.tiles import tile_distances
 from blemish.hetmm import HETMM
 from blemish.hetmm.bank import TILE
@@ -29,12 +30,12 @@ def match_graph(detector: HETMM, size: tuple[int, int]) -> bytes:
     banks = dict(zip(detector.levels, detector.banks_, strict=True))
     total = ""
     for level in spec.levels:
-        bank, search = banks[level.level], search_of(detector, level.level)
+        bank = banks[level.level]
         if isinstance(bank, FreeBank):
             distances = free_distances(nodes, level, bank.components)
         else:
-            distances = tile_distances(nodes, level, search)
-        enlarged = _enlarge(nodes, distances, level, size, detector.sigma, search.weight)
+            distances = tile_distances(nodes, level)
+        enlarged = _enlarge(nodes, distances, level, size, detector.sigma, level.weight)
         total = nodes.add("Add", total, enlarged) if total else enlarged
     nodes.add("Unsqueeze", total, nodes.constant([0], np.int64), outputs=[spec.anomaly_map])
     inputs = []
@@ -42,10 +43,10 @@ def match_graph(detector: HETMM, size: tuple[int, int]) -> bytes:
         inputs.append(tensor(level.features, (1, level.channels, level.height, level.width)))
         inputs.append(tensor(level.templates, _templates_shape(level, banks[level.level])))
     outputs = [tensor(spec.anomaly_map, (1, *size))]
-    return to_bytes(nodes.graph("match", inputs, outputs))
+    return to_bytes(model(nodes.graph("match", inputs, outputs)))
 
 
-def _templates_shape(level: LevelSpec, bank: object) -> tuple[Dimension, ...]:
+def _templates_shape(level: LevelRecord, bank: object) -> tuple[Dimension, ...]:
     if isinstance(bank, FreeBank):
         return f"M{level.level}", bank.vectors.shape[1]
     rows, columns = -(-level.height // TILE), -(-level.width // TILE)
@@ -55,7 +56,7 @@ def _templates_shape(level: LevelSpec, bank: object) -> tuple[Dimension, ...]:
 def _enlarge(
     nodes: Nodes,
     distances: str,
-    level: LevelSpec,
+    level: LevelRecord,
     size: tuple[int, int],
     sigma: float,
     weight: float,

@@ -6,7 +6,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from blemish.export.features import traced
+from blemish.export.tracing import traced
 from blemish.tfanet import TFANet
 
 

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 18  # the oldest with everything that is used here
 IR_VERSION = 9  # what ONNX Runtime 1.20, the oldest allowed, and OpenVINO read
+SMALLEST_LENGTH = 1e-12
 
 Dimension = int | str  # a name stands for a length that may change from call to call
 
@@ -52,6 +53,12 @@ class Nodes:
         limits = [self.constant(each, np.int64) for each in ([start] * len(axes), ends, axes)]
         return self.add("Slice", value, *limits)
 
+    def unit(self, value: str) -> str:
+        """Vectors along axis 1 at length 1; as with torch's normalize a zero vector stays one."""
+        length = self.add("ReduceL2", value, self.constant([1], np.int64), keepdims=1)
+        longer = self.add("Max", length, self.constant(SMALLEST_LENGTH))
+        return self.add("Div", value, longer)
+
     def rounded(self, value: str, dtype: str) -> str:
         """`value` rounded to a half-precision type, and float32 again."""
         if dtype == "float32":
@@ -76,14 +83,18 @@ def tensor(name: str, shape: Sequence[Dimension], kind: int = TensorProto.FLOAT)
     return helper.make_tensor_value_info(name, kind, list(shape))
 
 
-def to_bytes(graph: onnx.GraphProto) -> bytes:
-    """A checked model of `graph`."""
-    model = helper.make_model(
+def model(graph: onnx.GraphProto) -> onnx.ModelProto:
+    """A model of `graph`."""
+    return helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="blemish",
     )
+
+
+def to_bytes(model: onnx.ModelProto) -> bytes:
+    """The model as a file's bytes, checked."""
     onnx.checker.check_model(model, full_check=True)
     serialized: bytes = model.SerializeToString()
     return serialized

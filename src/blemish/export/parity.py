@@ -72,7 +72,9 @@ def compare_engines(
     progress("comparing", 0, len(images))
     for done in range(len(images)):
         shown = images[done]
-        maps, scores, verdicts = [], [], []
+        maps: list[npt.NDArray[np.float64]] = []
+        scores: list[float] = []
+        verdicts: list[str] = []
         for engine, calibration, times in zip((before, after), calibrations, spent, strict=True):
             started = time.perf_counter()
             found = map_of(engine, shown)
@@ -85,7 +87,7 @@ def compare_engines(
         largest = difference if not difference <= largest else largest
         highest = max(highest, float(np.abs(maps[0]).max()))
         if verdicts[0] != verdicts[1]:
-            flips.append(Flip(shown.name, *verdicts, *scores))
+            flips.append(Flip(shown.name, verdicts[0], verdicts[1], scores[0], scores[1]))
         progress("comparing", done + 1, len(images))
     medians = [float(np.median(times)) for times in spent]
     return Agreement(

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
+from blemish.bundle import LevelRecord
 from blemish.export.nodes import Nodes, tensor
-from blemish.export.spec import LevelSpec, Search
 from blemish.hetmm.bank import TILE
 
 FAR = -1e4  # far below any cosine: added to what must never be the maximum
@@ -48,15 +48,15 @@ class _Grid:
         return self.columns * TILE + 2 * self.reach
 
 
-def tile_distances(nodes: Nodes, level: LevelSpec, search: Search) -> str:
+def tile_distances(nodes: Nodes, level: LevelRecord) -> str:
     """Distances [h, w] in [0, 2], alpha F + (1 - alpha) B."""
-    grid = _Grid(level.height, level.width, search.reach)
+    grid = _Grid(level.height, level.width, level.reach)
     volume = _volume(nodes, level, grid)  # (R, S, P, P, t t)
     parts = []
-    if search.forward is not None:
-        parts.append((search.alpha, _forward(nodes, volume, grid, search.forward)))
-    if search.backward is not None:
-        parts.append((1 - search.alpha, _backward(nodes, volume, grid, search.backward)))
+    if level.forward is not None:
+        parts.append((level.alpha, _forward(nodes, volume, grid, level.forward)))
+    if level.backward is not None:
+        parts.append((1 - level.alpha, _backward(nodes, volume, grid, level.backward)))
     cosine = parts[0][1]
     if len(parts) == 2:
         weighted = [nodes.add("Mul", best, nodes.constant(alpha)) for alpha, best in parts]
@@ -64,7 +64,7 @@ def tile_distances(nodes: Nodes, level: LevelSpec, search: Search) -> str:
     return nodes.add("Sub", nodes.constant(1.0), cosine)
 
 
-def _volume(nodes: Nodes, level: LevelSpec, grid: _Grid) -> str:
+def _volume(nodes: Nodes, level: LevelRecord, grid: _Grid) -> str:
     """V [R, S, P, P, t t]; pixels outside the map are zero vectors."""
     query = nodes.rounded(level.features, level.dtype)
     reach, rows, columns, side = grid.reach, grid.rows, grid.columns, grid.side
@@ -78,7 +78,7 @@ def _volume(nodes: Nodes, level: LevelSpec, grid: _Grid) -> str:
     return nodes.reshape(best, rows, columns, side, side, TILE * TILE)
 
 
-def _row_of_tiles(level: LevelSpec, grid: _Grid, pixels: str) -> onnx.GraphProto:
+def _row_of_tiles(level: LevelRecord, grid: _Grid, pixels: str) -> onnx.GraphProto:
     """The largest products [S, P P t t] of one row of tiles [S, t t, N, C]."""
     columns, patch, channels = grid.columns, grid.side**2, level.channels
     prefix = f"tiles{level.level}_"

@@ -22,6 +22,8 @@ class OnnxBackbone(Backbone):
     which `levels` picks by position (1 is the first).
     """
 
+    graph: Tensor
+
     def __init__(self, name: str, graph: bytes, *, levels: Sequence[int]) -> None:
         super().__init__(name)
         options = onnxruntime.SessionOptions()
