@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import onnx
 import torch
 from torch import Tensor, nn
 
+from blemish.export.nodes import to_bytes
 from blemish.export.tracing import traced
 from blemish.tfanet import TFANet
 
@@ -14,9 +14,7 @@ def network_graph(detector: TFANet, size: tuple[int, int]) -> bytes:
     """`image` [1, H, W, 3] (RGB in [0, 1]) of `size` (H, W) in, `anomaly_map` [1, H, W] out."""
     image = torch.zeros(1, *size, 3)
     model = traced(_Network(detector), (image,), ["image"], ["anomaly_map"])
-    onnx.checker.check_model(model, full_check=True)
-    serialized: bytes = model.SerializeToString()
-    return serialized
+    return to_bytes(model)
 
 
 class _Network(nn.Module):
