@@ -98,7 +98,7 @@ def _cpu() -> dict[str, Any]:
     if info.is_file():
         found = re.search(r"^flags\s*:(.*)$", info.read_text(), re.MULTILINE)
         flags = set(found.group(1).split()) if found else set()
-    wanted = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
+    wanted = ("avx2", "avx_vnni", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
     return {
         "cores": os.cpu_count(),
         "instructions": [flag for flag in wanted if flag in flags],
