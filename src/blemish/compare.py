@@ -90,6 +90,7 @@ class Comparer:
             result,
             threshold=self.threshold,
             verdict="pass" if result.score <= self.threshold else "fail",
+            reason=None,
             regions=regions,
         )
 

@@ -18,7 +18,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from blemish.engine import Images, Parts
+from blemish.engine import Images, Nearest, Parts
 from blemish.errors import NoImagesError, ParameterError
 from blemish.features import Backbone
 from blemish.imaging import Progress, silent
@@ -114,6 +114,15 @@ class Detector(ABC):
             f"an inspector of the method {self.method} cannot be updated: what it learned does not "
             "come apart into images; fit again with the good images it should know"
         )
+
+    def examined(self, images: Tensor) -> tuple[Tensor, Nearest]:
+        """The map [1, H, W] of one image [1, 3, H, W], and the template of any place in it.
+
+        Both from one pass. The second gives for pixels (x, y) of the view the positions of the
+        templates they were compared with; None where a detector compares with no one template,
+        which is the default.
+        """
+        return self.anomaly_maps(images), lambda points: [None for _ in points]
 
     def explain(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +22,8 @@ from blemish.imaging import Progress, silent
 Images = Sequence[npt.NDArray[np.float32]]  # each [H, W, 3], RGB in [0, 1], all of one size
 Maps = npt.NDArray[np.float32]  # [B, H, W], in raw score units
 Parts = dict[str, Tensors]  # a bundle's part to its named tensors
+# For pixels (x, y) of the view the positions of the templates that they were compared with.
+Nearest = Callable[[Sequence[tuple[int, int]]], list[int | None]]
 
 
 class Laps:
@@ -53,6 +55,15 @@ class Engine(ABC):
     @abstractmethod
     def maps(self, images: Images, laps: Laps | None = None) -> Maps:
         """Anomaly maps [B, H, W] of images of the view, higher = worse."""
+
+    def examined(
+        self, image: npt.NDArray[np.float32], laps: Laps | None = None
+    ) -> tuple[Maps, Nearest]:
+        """The map [1, H, W] of one image, and the template of any place in it, from one pass.
+
+        None where an engine compares with no one template, which is the default.
+        """
+        return self.maps([image], laps), lambda points: [None for _ in points]
 
     @abstractmethod
     def scores(self, maps: Maps) -> npt.NDArray[np.float32]:
@@ -92,12 +103,6 @@ class Engine(ABC):
     def removed(self, positions: Sequence[int]) -> Self:
         """An engine without the templates at `positions`; the later ones move down."""
         raise ParameterError(self.no_update())
-
-    def nearest_template(
-        self, image: npt.NDArray[np.float32], points: Sequence[tuple[int, int]]
-    ) -> list[int | None]:
-        """For each (x, y) of the view the position of the template that it was compared with."""
-        return [None for _ in points]
 
     def parameters(self) -> Mapping[str, Any]:
         """The hyper-parameters that were fitted with."""

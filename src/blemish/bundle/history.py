@@ -15,6 +15,7 @@ class HistoryEntry:
     """One version: when, by whom, why and what; how many templates, which threshold at which rate.
 
     `added` and `removed` are ids of templates; `restored` is the version a rollback brought back.
+    `promise` is `none` for a threshold set by hand, and None where there is no threshold.
     """
 
     version: int
@@ -28,6 +29,8 @@ class HistoryEntry:
     templates: int
     threshold: float | None
     false_alarm_rate: float | None
+    review_threshold: float | None = None
+    promise: str | None = None
 
     @classmethod
     def of(cls, manifest: Manifest) -> HistoryEntry:
@@ -45,6 +48,8 @@ class HistoryEntry:
             templates=len(manifest.templates),
             threshold=None if calibration is None else calibration.threshold,
             false_alarm_rate=None if calibration is None else calibration.false_alarm_rate,
+            review_threshold=None if calibration is None else calibration.review_threshold,
+            promise=None if calibration is None else calibration.promise,
         )
 
     def to_dict(self) -> dict[str, Any]:

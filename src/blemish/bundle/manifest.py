@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from blemish.bundle.graphs import GraphsRecord
 from blemish.bundle.records import Record
@@ -44,14 +44,44 @@ class BackboneRecord(Record):
 
 
 class CalibrationRecord(Record):
-    """The good parts' scores (and their maps' maxima), the promise, and the thresholds it gives."""
+    """The good parts' scores (and their maps' maxima), the promise, and the thresholds it gives.
+
+    `promise` is how `false_alarm_rate` and `review_rate` are kept: on `average` over calibration
+    sets, with a `confidence`, or `none` for a threshold set by hand, which has no rate.
+    """
 
     scores: tuple[float, ...]
     peaks: tuple[float, ...]
     method: str
-    false_alarm_rate: float = Field(gt=0, lt=1)
+    false_alarm_rate: float | None = Field(gt=0, lt=1)
     threshold: float
     region_threshold: float
+    promise: Literal["average", "confidence", "none"] = "average"
+    confidence: float | None = Field(default=None, gt=0, lt=1)
+    review_rate: float | None = Field(default=None, gt=0, lt=1)
+    review_threshold: float | None = None
+    region_review_threshold: float | None = None
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if (self.promise == "none") != (self.false_alarm_rate is None):
+            raise ValueError("a threshold has a rate, or was set by hand and promises none")
+        if (self.promise == "confidence") != (self.confidence is not None):
+            raise ValueError("a confidence belongs to the promise of that name")
+        if (self.review_threshold is None) != (self.region_review_threshold is None):
+            raise ValueError("a review threshold has a counterpart for regions")
+        if self.review_threshold is not None and self.review_threshold > self.threshold:
+            raise ValueError("the review threshold lies above the threshold")
+        return self
+
+
+class RuleRecord(Record):
+    """What was asked of the thresholds beside the false-alarm rate; `threshold`: set by hand."""
+
+    confidence: float | None = Field(default=None, gt=0, lt=1)
+    review_rate: float | None = Field(default=None, gt=0, lt=1)
+    threshold: float | None = None
+    review_threshold: float | None = None
 
 
 class TemplateRecord(Record):
@@ -107,8 +137,8 @@ class Manifest(Record):
     """Everything about one version of a bundle except its tensors.
 
     `parent` is the file of the version before, under `versions/`. `good` are the ids of the images
-    that calibration scores, and `false_alarm_rate` what was asked for, kept also when it could not
-    be promised: with the pictures they allow a calibration after each update.
+    that calibration scores; `false_alarm_rate` and `rule` what was asked for, kept also when it
+    could not be promised: with the pictures they allow a calibration after each update.
     """
 
     format: int = FORMAT
@@ -126,6 +156,7 @@ class Manifest(Record):
     training: TrainingRecord
     calibration: CalibrationRecord | None
     false_alarm_rate: float | None = Field(default=None, gt=0, lt=1)
+    rule: RuleRecord = Field(default_factory=RuleRecord)
     good: list[str] = Field(default_factory=list)
     templates: list[TemplateRecord]
     steps: list[StepRecord] = Field(default_factory=list)

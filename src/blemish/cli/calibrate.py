@@ -1,4 +1,4 @@
-"""`blemish calibrate`: a threshold for a false-alarm rate, or why it can't be promised."""
+"""`blemish calibrate`: thresholds for a promised rate, or by hand, or why one can't be promised."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from blemish.cli import _options as options
+from blemish.cli._calibration import Confidence, ReviewRate, calibration_json, calibration_text
 from blemish.cli._output import check_output, say, write_json
 from blemish.cli._progress import progress_bar
+
+DEFAULT_RATE = 0.01
 
 
 def calibrate(
@@ -21,8 +24,20 @@ def calibrate(
         ),
     ] = None,
     false_alarm_rate: Annotated[
-        float, typer.Option(help="Share of good parts that may be rejected.")
-    ] = 0.01,
+        float | None,
+        typer.Option(
+            help="Share of good parts that may be rejected. [default: 0.01, unless --threshold]"
+        ),
+    ] = None,
+    confidence: Confidence = None,
+    review_rate: ReviewRate = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Fail above this score, set by hand, which promises no rate."),
+    ] = None,
+    review_threshold: Annotated[
+        float | None, typer.Option(help="Review above this score, set by hand.")
+    ] = None,
     by: options.By = None,
     note: options.Note = "",
     memory: options.LoadMemory = None,
@@ -32,35 +47,50 @@ def calibrate(
     ] = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Set the threshold for a false-alarm rate, or say why it cannot be promised."""
+    """Set the thresholds: for a promised false-alarm rate, or by hand.
+
+    A rate that cannot be promised is refused with the number of good parts it needs. Scores stay
+    as they are, so nothing is learned or inspected again.
+    """
     from blemish.inspector import Inspector
+    from blemish.verdict import Rule
 
     check_output(json_file, "--json")
+    rate = DEFAULT_RATE if false_alarm_rate is None else false_alarm_rate
+    # What contradicts itself is refused before the bundle is read.
+    asked = rate if threshold is None else false_alarm_rate
+    Rule(asked, confidence, review_rate, threshold, review_threshold)
     who = options.login_name() if by is None else by
     with (
         Inspector.changing(bundle, device=device, memory=memory) as inspector,
         progress_bar(quiet=quiet) as progress,
     ):
-        inspector.calibrate(
-            good, false_alarm_rate=false_alarm_rate, by=who, note=note, progress=progress
-        )
+        if threshold is not None:
+            inspector.set_threshold(
+                threshold,
+                review=review_threshold,
+                source=good,
+                by=who,
+                note=note,
+                progress=progress,
+            )
+        else:
+            inspector.calibrate(
+                good,
+                false_alarm_rate=rate,
+                confidence=confidence,
+                review_rate=review_rate,
+                review_threshold=review_threshold,
+                by=who,
+                note=note,
+                progress=progress,
+            )
     calibration = inspector.calibration
     assert calibration is not None
-    write_json(
-        json_file,
-        {
-            "bundle": str(bundle),
-            "version": inspector.version,
-            "method": calibration.method,
-            "parts": len(calibration.scores),
-            "false_alarm_rate": calibration.false_alarm_rate,
-            "threshold": calibration.threshold,
-        },
-    )
+    told = calibration_json(calibration)
+    write_json(json_file, {"bundle": str(bundle), "version": inspector.version, **told})
     if str(json_file) != "-":
         say(
-            f"{bundle} is now version {inspector.version}: threshold {calibration.threshold:.4g}, "
-            f"at most {false_alarm_rate:.3g} of good parts like these are rejected "
-            f"({calibration.method} scores of {len(calibration.scores)} good parts).",
+            f"{bundle} is now version {inspector.version}: threshold {calibration_text(told)}.",
             quiet=quiet,
         )

@@ -131,7 +131,7 @@ def _rows(
         heat = overlay(
             image,
             result.anomaly_map,
-            threshold=inspector.calibration.region_threshold,
+            threshold=inspector.calibration.region_level(result.score),
             regions=result.regions,
         )
         plain = (image * 255 + 0.5).astype("uint8")

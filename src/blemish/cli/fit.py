@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from blemish.cli import _options as options
+from blemish.cli._calibration import Confidence, ReviewRate, calibration_json, calibration_text
 from blemish.cli._output import check_output, say, write_json
 from blemish.cli._progress import progress_bar
 from blemish.imaging import MAX_PIXELS
@@ -40,6 +41,8 @@ def fit(
             "can be promised]"
         ),
     ] = None,
+    confidence: Confidence = None,
+    review_rate: ReviewRate = None,
     bit_depth: options.BitDepth = None,
     max_pixels: options.MaxPixels = MAX_PIXELS,
     no_pictures: Annotated[
@@ -56,7 +59,7 @@ def fit(
 ) -> None:
     """Learn what good parts look like, calibrate on them, and save a bundle."""
     from blemish.bundle import check_target
-    from blemish.verdict import check_parts, parts_needed, smallest_rate
+    from blemish.verdict import Rule
 
     check_target(output)
     check_output(json_file, "--json")
@@ -76,13 +79,20 @@ def fit(
     )
     started = time.perf_counter()
     given = inspector.calibration_parts(good)
-    if false_alarm_rate is not None:
-        check_parts(given, false_alarm_rate)  # an asked promise is refused before the work
+    # What cannot be promised is refused before the work.
+    rate = false_alarm_rate if false_alarm_rate is not None else _least(given, confidence)
+    Rule(rate, confidence, review_rate).check(given)
     with progress_bar(quiet=quiet) as progress:
         inspector.fit(good, by=options.login_name(), progress=progress)
         parts = inspector.calibration_parts()
-        rate = false_alarm_rate or max(DEFAULT_RATE, smallest_rate(parts))
-        inspector.calibrate(false_alarm_rate=rate, progress=progress)
+        if false_alarm_rate is None:
+            rate = _least(parts, confidence)
+        inspector.calibrate(
+            false_alarm_rate=rate,
+            confidence=confidence,
+            review_rate=review_rate,
+            progress=progress,
+        )
     manifest = inspector.save(output)
     summary = _summary(inspector, output, time.perf_counter() - started)
     summary["bytes"] = sum(record.bytes for record in manifest.files.values())
@@ -95,10 +105,17 @@ def fit(
             say(f"  {given - parts} pictures were there more than once; once counts.", quiet=quiet)
         if rate > DEFAULT_RATE and false_alarm_rate is None:
             say(
-                f"  For a rate of {DEFAULT_RATE:g}, show {parts_needed(DEFAULT_RATE)} good parts "
-                f"or more.",
+                f"  For a rate of {DEFAULT_RATE:g}, show {Rule(DEFAULT_RATE, confidence).needed} "
+                "good parts or more.",
                 quiet=quiet,
             )
+
+
+def _least(parts: int, confidence: float | None) -> float:
+    """0.01, or the smallest rate that so many good parts can promise."""
+    from blemish.verdict import least_rate
+
+    return max(DEFAULT_RATE, least_rate(parts, confidence)) if parts else DEFAULT_RATE
 
 
 def _summary(inspector: Inspector, output: Path, seconds: float) -> dict[str, Any]:
@@ -115,22 +132,14 @@ def _summary(inspector: Inspector, output: Path, seconds: float) -> dict[str, An
         "learned": inspector.detector.learned(),
         "fit_seconds": round(training.seconds, 2),
         "seconds": round(seconds, 2),
-        "calibration": {
-            "method": calibration.method,
-            "parts": len(calibration.scores),
-            "false_alarm_rate": calibration.false_alarm_rate,
-            "threshold": calibration.threshold,
-        },
+        "calibration": calibration_json(calibration),
     }
 
 
 def _text(summary: dict[str, Any]) -> str:
-    calibration = summary["calibration"]
     return (
         f"Saved {summary['bundle']} ({summary['bytes'] / 1e6:.1f} MB, {summary['seconds']:.1f} s)\n"
         f"  learned    {summary['templates']} templates of {summary['images']} good images, "
         f"{summary['method']} on {summary['backbone']}, {summary['size']} px\n"
-        f"  threshold  {calibration['threshold']:.4g}: at most "
-        f"{calibration['false_alarm_rate']:.3g} of good parts like these are rejected\n"
-        f"             ({calibration['method']} scores of {calibration['parts']} good parts)"
+        f"  threshold  {calibration_text(summary['calibration'])}"
     )

@@ -109,12 +109,13 @@ def overlay_name(path: Path, source: Path, *, nested: bool = False) -> Path:
 def _write_overlay(inspector: Inspector, path: Path, target: Path, result: Any) -> None:
     from blemish.imaging import atomic_write, encode_png, overlay
 
+    calibration = inspector.calibration
     picture = overlay(
         inspector.read(path),
         result.anomaly_map,
-        threshold=None if inspector.calibration is None else inspector.calibration.region_threshold,
+        threshold=None if calibration is None else calibration.region_level(result.score),
         regions=result.regions,
-        scale=max(result.score, 1e-6) if inspector.calibration is None else None,
+        scale=max(result.score, 1e-6) if calibration is None else None,
     )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -132,4 +133,5 @@ def _show(result: dict[str, Any]) -> None:
     p_value = "" if result["p_value"] is None else f"  p {result['p_value']:.3f}"
     regions = len(result["regions"])
     where = f"  {regions} region{'s' if regions > 1 else ''}" if regions else ""
-    typer.echo(f"{label} {result['image']}  score {result['score']:.4g}{p_value}{where}")
+    why = f"  {result['reason']}" if result["reason"] else ""
+    typer.echo(f"{label} {result['image']}  score {result['score']:.4g}{p_value}{where}{why}")

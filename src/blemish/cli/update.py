@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from blemish.cli import _options as options
+from blemish.cli._calibration import calibration_json, calibration_text
 from blemish.cli._output import check_output, say, write_json
 from blemish.cli._progress import progress_bar
 from blemish.errors import ParameterError
@@ -147,14 +148,7 @@ def _done(bundle: Path, report: Update) -> dict[str, Any]:
         "added": [record.model_dump() for record in report.added],
         "removed": [record.model_dump() for record in report.removed],
         "skipped": list(report.skipped),
-        "calibration": None
-        if calibration is None
-        else {
-            "method": calibration.method,
-            "parts": len(calibration.scores),
-            "false_alarm_rate": calibration.false_alarm_rate,
-            "threshold": calibration.threshold,
-        },
+        "calibration": None if calibration is None else calibration_json(calibration),
         "notes": list(report.notes),
         "seconds": {name: round(value, 4) for name, value in report.seconds.items()},
     }
@@ -169,11 +163,7 @@ def _text(bundle: Path, report: Update, templates: int, *, changed: bool) -> str
     lines.insert(0, f"{bundle} is now version {report.version} with {templates} templates")
     calibration = report.calibration
     if calibration is not None:
-        lines.append(
-            f"  threshold {calibration.threshold:.4g}: at most {calibration.false_alarm_rate:.3g} "
-            f"of good parts like these are rejected ({calibration.method} scores of "
-            f"{len(calibration.scores)} good parts)"
-        )
+        lines.append(f"  threshold {calibration_text(calibration_json(calibration))}")
     return "\n".join([*lines, *(f"  {note}" for note in report.notes)])
 
 
@@ -203,6 +193,7 @@ def _entry_text(entry: HistoryEntry) -> str:
         f" {sign}{len(ids)}" for sign, ids in (("+", entry.added), ("-", entry.removed)) if ids
     )
     threshold = "none" if entry.threshold is None else f"{entry.threshold:.4g}"
+    threshold += " by hand" if entry.promise == "none" else ""
     told = "  ".join(part for part in (entry.by, entry.note) if part)
     return (
         f"{entry.version:>4}  {entry.created}  {what + counts:<16} {entry.templates:>4} templates  "

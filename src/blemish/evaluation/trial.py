@@ -111,8 +111,8 @@ class Trial:
         }
 
     def false_alarms(self, calibration: Calibration | None) -> FalseAlarms | None:
-        """Good parts rejected and defective ones passed; None without a calibration."""
-        if calibration is None:
+        """Good parts rejected and defective ones passed; None without a promised rate."""
+        if calibration is None or calibration.false_alarm_rate is None:
             return None
         failed = np.array(self._failed, dtype=bool)
         defective = np.array(self._labels) == 1

@@ -41,7 +41,7 @@ from blemish.inspector import Inspector, bundle_name
 from blemish.inspector.calibrating import ID, own_templates
 from blemish.inspector.calibrating import calibrate as calibrated
 from blemish.inspector.pictures import Chosen
-from blemish.inspector.snapshot import Snapshot, calibration_record
+from blemish.inspector.snapshot import Snapshot, calibration_record, recorded_rule
 from blemish.inspector.updating import keeps_pictures, picture_content, timestamp
 from blemish.learning import detector_of
 from blemish.runtime import graph_engine
@@ -89,12 +89,11 @@ def export(
     graphs = graphs_of(detector, (inspector.view.size, inspector.view.size), to, precision, learned)
     manifest, contents = _draft(now, inspector, graphs, to, precision, folder, by)
     engine = _engine(manifest, contents, detector, os.fspath(folder))
-    calibration = now.calibration
+    calibration, rule = now.calibration, recorded_rule(now.manifest)
     again = precision != "float32" and calibration is not None and learned is not None
-    if again and calibration is not None and learned is not None:
+    if again and rule is not None and learned is not None:
         own = own_templates(now.manifest.good, now.manifest.templates)
-        rate = calibration.false_alarm_rate
-        calibration = calibrated(engine, learned, own, rate, progress)
+        calibration = calibrated(engine, learned, own, rule, progress)
         manifest = manifest.model_copy(update={"calibration": calibration_record(calibration)})
     shown = _parity_images(inspector, now, images)
     agreement = compare_engines(

@@ -81,7 +81,7 @@ def compare_engines(
             times.append(1e3 * (time.perf_counter() - started))
             maps.append(found.astype(np.float64))
             scores.append(float(engine.scores(found)[0]))
-            verdicts.append(judge(scores[-1], calibration)[2])
+            verdicts.append(judge(scores[-1], calibration).verdict)
         difference = float(np.abs(maps[0] - maps[1]).max())
         # max() would pass over NaN, which must fail.
         largest = difference if not difference <= largest else largest

@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blemish.detector import Detector, batches, check_enough
-from blemish.engine import Images, Parts
+from blemish.engine import Images, Nearest, Parts
 from blemish.errors import NoImagesError, NotFittedError
 from blemish.features import Backbone, create_backbone, precision_dtype
 from blemish.hetmm.augmentation import augmented
-from blemish.hetmm.explain import Picture, Pictures, Point, explain_image, peak
+from blemish.hetmm.explain import Picture, Pictures, Point, explain_image, find_witnesses, peak
 from blemish.hetmm.fitting import a_pixel, a_sheet, choose_windows, fill_banks, keep_prototypes
 from blemish.hetmm.free import FreeBank
 from blemish.hetmm.matching import directions_needed, mutual_match
@@ -171,6 +171,19 @@ class HETMM(Detector):
         """Maps [B, H, W] of images [B, 3, H, W]: S = sum_l lambda_l A_l, smoothed (section 3)."""
         return self._maps(images, None)
 
+    def examined(self, images: Tensor) -> tuple[Tensor, Nearest]:
+        """The map of one image, and the templates whose matches add most to it at given points."""
+        self._check_fitted()
+        features = self.features(images)
+
+        def nearest(points: Sequence[Point]) -> list[int | None]:
+            return [
+                max(found, key=lambda witness: witness.share).template if found else None
+                for found in find_witnesses(self, images, points, features)
+            ]
+
+        return self._maps(images, None, features), nearest
+
     def scores(self, maps: Tensor) -> Tensor:
         """The maximum of each map, [B]."""
         return maps.flatten(1).amax(1)
@@ -302,7 +315,9 @@ class HETMM(Detector):
         self._device = torch.device(device)
         self.backbone_ = backbone.run_in(precision_dtype(self.precision))
 
-    def _maps(self, images: Tensor, exclude: Tensor | None) -> Tensor:
+    def _maps(
+        self, images: Tensor, exclude: Tensor | None, features: list[Tensor] | None = None
+    ) -> Tensor:
         self._check_fitted()
         size = (images.shape[-2], images.shape[-1])
         total = torch.zeros(len(images), *size, device=images.device)
@@ -312,7 +327,7 @@ class HETMM(Detector):
         )
         with torch.inference_mode():
             for level, bank, (forward, backward, alpha, weight) in zip(
-                self.features(images), self.banks_, settings, strict=True
+                features or self.features(images), self.banks_, settings, strict=True
             ):
                 if bank is None:  # the level is off
                     continue

@@ -66,15 +66,23 @@ def peak(anomaly_map: Tensor) -> Point:
     return x, y
 
 
-def find_witnesses(detector: HETMM, images: Tensor, points: Sequence[Point]) -> list[list[Witness]]:
-    """The witnesses of each point (x, y) of one image [1, 3, H, W] in [0, 1], level by level."""
+def find_witnesses(
+    detector: HETMM,
+    images: Tensor,
+    points: Sequence[Point],
+    features: Sequence[Tensor] | None = None,
+) -> list[list[Witness]]:
+    """The witnesses of each point (x, y) of one image [1, 3, H, W] in [0, 1], level by level.
+
+    `features` are the detector's of this image, where they are at hand.
+    """
     size = _one_image(images)
     _check_points(points, size)
     found: list[list[Witness]] = [[] for _ in points]
     searched = detector.searched
     settings = zip(
         detector.levels,
-        detector.features(images),
+        detector.features(images) if features is None else features,
         detector.banks_,
         searched.forward,
         searched.backward,

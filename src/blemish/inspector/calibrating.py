@@ -10,7 +10,7 @@ from blemish.bundle import TemplateRecord
 from blemish.engine import Engine, Images
 from blemish.errors import CalibrationError
 from blemish.imaging import Progress
-from blemish.verdict import Calibration, check_parts
+from blemish.verdict import Calibration, Rule
 
 ID = 16  # hexadecimal digits of a picture's sha256 that make its id
 
@@ -30,16 +30,16 @@ def calibrate(
     engine: Engine,
     images: Images,
     own: Sequence[int],
-    rate: float,
+    rule: Rule,
     progress: Progress,
 ) -> Calibration:
-    """The calibration at `rate` on good images; `own` tells which template each is (-1: none).
+    """The calibration by `rule` on good images; `own` tells which template each is (-1: none).
 
     Raises CalibrationError when the rate cannot be promised.
     """
     positions = usable(engine, own)
     # Refuse before the long work, not after it.
-    check_parts(len(positions), rate)
+    rule.check(len(positions))
     maps = engine.calibration_maps(images, positions, [own[index] for index in positions], progress)
     scores, peaks = [], []
     for batch in maps:
@@ -52,4 +52,4 @@ def calibrate(
             "come from one image. Add good parts, or fit again with more sheets."
         )
     method = "leave-one-out" if any(own[index] >= 0 for index in positions) else "held-out"
-    return Calibration.from_scores(found, rate, method=method, peaks=highest)
+    return Calibration.from_scores(found, rule, method=method, peaks=highest)

@@ -26,7 +26,7 @@ from blemish.inspector.opening import Opening, learning_floor
 from blemish.inspector.pictures import PictureAt, as_bytes, at_positions, distinct
 from blemish.inspector.snapshot import Snapshot
 from blemish.inspector.updating import Update, Who
-from blemish.verdict import Calibration, Inspection
+from blemish.verdict import Calibration, Inspection, Rule
 
 if TYPE_CHECKING:
     from blemish.detector import Detector
@@ -98,34 +98,64 @@ class Inspector:
         source: Any = None,
         *,
         false_alarm_rate: float = 0.01,
+        confidence: float | None = None,
+        review_rate: float | None = None,
+        review_threshold: float | None = None,
         by: str = "",
         note: str = "",
         progress: Progress = silent,
     ) -> Self:
         """Set the threshold that rejects a good part with at most this probability.
 
-        Without `source` the scores at hand serve, or else the good images that `fit` was shown,
-        each scored as if it had not been learned from. Right after `fit` this belongs to version
-        1; later it makes a version of its own. Raises `CalibrationError`, with the number of good
-        parts that would do, when the rate cannot be promised.
+        That holds on average over calibration sets; with a `confidence` it holds for the one at
+        hand. At most `review_rate` of good parts are then not passed: those between the thresholds
+        go to review; `review_threshold` gives that one as a number. Without `source` the scores at
+        hand serve, or else the good images that `fit` was shown, each scored as if it had not been
+        learned from. Right after `fit` this belongs to version 1; later it makes a version of its
+        own. Raises `CalibrationError`, with the number of good parts that would do, when the rate
+        cannot be promised, and ParameterError for what contradicts itself.
         """
+        rule = Rule(
+            false_alarm_rate=false_alarm_rate, confidence=confidence,
+            review_rate=review_rate, review_threshold=review_threshold,
+        )  # fmt: skip
+        return self._set_thresholds(rule, source, Who(by, note), progress)
+
+    def set_threshold(
+        self,
+        threshold: float,
+        *,
+        review: float | None = None,
+        source: Any = None,
+        by: str = "",
+        note: str = "",
+        progress: Progress = silent,
+    ) -> Self:
+        """Set the threshold, and that for `review`, by hand, which promises nothing.
+
+        The scores of good parts stay, or come from `source`, and so do p-values; it makes a version
+        as `calibrate` does. Raises ParameterError for a review threshold above the threshold.
+        """
+        rule = Rule(threshold=threshold, review_threshold=review)
+        return self._set_thresholds(rule, source, Who(by, note), progress)
+
+    def _set_thresholds(self, rule: Rule, source: Any, who: Who, progress: Progress) -> Self:
         with self._changing:
             now = self._fitted()
             first = now.manifest.change.kind == "fit" and not self._archive.holds(now.version)
             following = now
             if not first:
-                manifest = updating.next_version(now, now.manifest, "calibrate", Who(by, note))
+                manifest = updating.next_version(now, now.manifest, "calibrate", who)
                 version = replace(self._archive.trimmed(now.version), manifest=manifest)
                 following = replace(now, version=version)
-            if source is None and now.calibration is not None:
-                calibration = now.calibration.at_rate(false_alarm_rate)
+            kept = now.calibration
+            if source is None and kept is not None and (kept.scores or rule.promise == "none"):
+                calibration = kept.under(rule)
             else:
                 if source is not None:
                     following = self._with_good(following, source, progress)
-                calibration = updating.scored(following, false_alarm_rate, progress)
-            self._advance(
-                updating.with_calibration(following, calibration, false_alarm_rate), replaces=first
-            )
+                calibration = updating.scored(following, rule, progress)
+            self._advance(updating.with_calibration(following, calibration, rule), replaces=first)
         return self
 
     def update(
@@ -142,10 +172,11 @@ class Inspector:
     ) -> Update:
         """Learn the images `add` and forget the templates whose ids are `remove`: a new version.
 
-        An id may be cut short. The threshold is set again at the same rate, or `false_alarm_rate`,
-        from the kept good images or from `good`; where it cannot be, the version has none and the
-        result's `notes` say so. Raises, with everything as before, for an image that cannot be
-        read, an id that is not there, or an asked rate that cannot be promised.
+        An id may be cut short. The threshold is set again by the same promise, or at another
+        `false_alarm_rate`, from the kept good images or from `good`; one set by hand is kept. Where
+        it cannot be, the version has none; the result's `notes` say so. Raises, with everything as
+        before, for an image that cannot be read, an id that is not there, or an asked rate that
+        cannot be promised.
         """
         with self._changing:
             now = self._fitted()
@@ -163,8 +194,8 @@ class Inspector:
                 following, notes = updating.recalibrated(following, now, false_alarm_rate, progress)
             else:
                 notes = ("It has no threshold yet: calibrate it; until then all is review.",)
-                asked = false_alarm_rate or now.manifest.false_alarm_rate
-                following = updating.with_calibration(following, None, asked)
+                rule = updating.asked_rule(now, false_alarm_rate)
+                following = updating.with_calibration(following, None, rule)
             self._advance(following)
         return replace(
             report,

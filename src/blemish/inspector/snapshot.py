@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from blemish.bundle import CalibrationRecord, Content, Manifest
+from blemish.bundle import CalibrationRecord, Content, Manifest, RuleRecord
 from blemish.engine import Engine
 from blemish.inspector.pictures import Pictures
-from blemish.verdict import Calibration
+from blemish.verdict import Calibration, Rule
 
 
 @dataclass(frozen=True)
@@ -50,3 +50,19 @@ def calibration_record(calibration: Calibration | None) -> CalibrationRecord | N
 def recorded_calibration(record: CalibrationRecord | None) -> Calibration | None:
     """The calibration that a manifest holds."""
     return None if record is None else Calibration(**record.model_dump())
+
+
+def rule_record(rule: Rule | None) -> dict[str, object]:
+    """What was asked of the thresholds, as fields of the manifest."""
+    if rule is None:
+        return {"false_alarm_rate": None, "rule": RuleRecord()}
+    asked = dict(vars(rule))
+    return {"false_alarm_rate": asked.pop("false_alarm_rate"), "rule": RuleRecord(**asked)}
+
+
+def recorded_rule(manifest: Manifest) -> Rule | None:
+    """What a manifest says was asked of the thresholds; None where nothing ever was."""
+    rate, asked = manifest.false_alarm_rate, manifest.rule
+    if rate is None and asked.threshold is None:
+        return None
+    return Rule(false_alarm_rate=rate, **asked.model_dump())

@@ -28,8 +28,14 @@ from blemish.errors import CalibrationError, NoImagesError, ParameterError
 from blemish.imaging import ImageSequence, Progress, silent
 from blemish.inspector.calibrating import ID, calibrate, own_templates
 from blemish.inspector.pictures import Chosen, Pictures
-from blemish.inspector.snapshot import Snapshot, Version, calibration_record
-from blemish.verdict import Calibration
+from blemish.inspector.snapshot import (
+    Snapshot,
+    Version,
+    calibration_record,
+    recorded_rule,
+    rule_record,
+)
+from blemish.verdict import Calibration, Rule
 
 SHORTEST = 4  # hexadecimal digits of an id that may stand for it
 # So many changes are replayed on loading; then the template set is written whole again.
@@ -146,43 +152,79 @@ def updated(
 def recalibrated(
     now: Snapshot, before: Snapshot, rate: float | None, progress: Progress = silent
 ) -> tuple[Snapshot, tuple[str, ...]]:
-    """`now` with the threshold that its good images give, and what a person must know about it.
+    """`now` with the thresholds that its good images give, and what a person must know about them.
 
-    Without a `rate` the one of `before` is promised again; where that cannot be done, the version
-    has no threshold.
+    Without a `rate` what was asked of `before` is kept: the same promise, or the threshold set by
+    hand. Where that cannot be done, the version has no threshold.
     """
-    asked = before.manifest.false_alarm_rate if rate is None else rate
-    if asked is None:
+    rule = asked_rule(before, rate)
+    if rule is None:
         return now, ("It has no threshold, as before: every verdict is review until calibrated.",)
     if not _pictures_at_hand(now):
-        return with_calibration(now, None, asked), (NO_PICTURES,)
+        found, note = _unscored(before, rule, NO_PICTURES)
+        return with_calibration(now, found, rule), (note,)
+    # A review threshold set by hand may not fit the new scores, which is no reason to lose both.
+    first = rule if rule.promise == "none" else replace(rule, review_threshold=None)
     try:
-        found = scored(now, asked, progress)
+        scores = scored(now, first, progress)
     except (CalibrationError, NoImagesError) as error:
         if rate is not None:
             raise
-        return with_calibration(now, None, asked), (
-            f"It has no threshold: {error} Until then every verdict is review.",
-        )
-    return with_calibration(now, found, asked), ()
+        told = f"It has no threshold: {error} Until then every verdict is review."
+        found, note = _unscored(before, rule, told)
+        return with_calibration(now, found, rule), (note,)
+    try:
+        found, notes = scores.under(rule), _by_hand(scores)
+    except ParameterError as error:
+        if rate is not None:
+            raise
+        found, notes = scores, (f"It has no review threshold: {error}.",)
+    return with_calibration(now, found, rule), notes
 
 
-def scored(now: Snapshot, rate: float, progress: Progress = silent) -> Calibration:
-    """The calibration at `rate` on the version's good images, each left out of the templates."""
+def asked_rule(now: Snapshot, rate: float | None) -> Rule | None:
+    """What was asked of the thresholds last, at another `rate` if one is given."""
+    rule = recorded_rule(now.manifest)
+    if rate is None:
+        return rule
+    return Rule(false_alarm_rate=rate) if rule is None else rule.at(rate)
+
+
+def scored(now: Snapshot, rule: Rule, progress: Progress = silent) -> Calibration:
+    """The calibration by `rule` on the version's good images, each left out of the templates."""
     if not _pictures_at_hand(now):
         raise CalibrationError(
             "This inspector kept no calibration scores; give a folder of good parts"
         )
     good = now.manifest.good
     own = own_templates(good, now.manifest.templates)
-    return calibrate(now.engine, Chosen(now.pictures, good), own, rate, progress)
+    return calibrate(now.engine, Chosen(now.pictures, good), own, rule, progress)
 
 
-def with_calibration(
-    now: Snapshot, calibration: Calibration | None, rate: float | None
-) -> Snapshot:
-    """A snapshot with another calibration, for which `rate` was asked."""
-    changes = {"calibration": calibration_record(calibration), "false_alarm_rate": rate}
+def _unscored(before: Snapshot, rule: Rule, note: str) -> tuple[Calibration | None, str]:
+    """What is left where the good images cannot be scored: a threshold set by hand, or nothing."""
+    kept = before.calibration
+    if rule.promise != "none" or kept is None:
+        return None, note
+    return replace(kept, scores=(), peaks=()), (
+        f"Its threshold {kept.threshold:.4g} was set by hand and is kept; without scores of good "
+        "parts there are no p-values. Give good parts to calibrate on."
+    )
+
+
+def _by_hand(found: Calibration) -> tuple[str, ...]:
+    if found.promise != "none":
+        return ()
+    note = (
+        f"Its threshold {found.threshold:.4g} was set by hand and is kept: it rejects "
+        f"{found.rejected} of {len(found.scores)} good parts, and nothing is promised."
+    )
+    return (note,)
+
+
+def with_calibration(now: Snapshot, calibration: Calibration | None, rule: Rule | None) -> Snapshot:
+    """A snapshot with another calibration, of which `rule` was asked."""
+    changes = {"calibration": calibration_record(calibration), **rule_record(rule)}
     manifest = now.manifest.model_copy(update=changes)
     return replace(now, version=replace(now.version, manifest=manifest), calibration=calibration)
 

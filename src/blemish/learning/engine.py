@@ -11,7 +11,7 @@ import torch
 
 from blemish.bundle import Tensors
 from blemish.detector import Detector, batches, to_batch
-from blemish.engine import Engine, Images, Laps, Maps, Parts
+from blemish.engine import Engine, Images, Laps, Maps, Nearest, Parts
 from blemish.errors import ParameterError
 from blemish.imaging import Progress, silent
 
@@ -38,6 +38,16 @@ class TorchEngine(Engine):
         if laps is not None:
             laps.lap("detector")
         return found
+
+    def examined(
+        self, image: npt.NDArray[np.float32], laps: Laps | None = None
+    ) -> tuple[Maps, Nearest]:
+        """The map [1, H, W] of one image, and the template of any place in it."""
+        found, nearest = self.detector.examined(to_batch([image], self.device))
+        maps = found.cpu().numpy()
+        if laps is not None:
+            laps.lap("detector")
+        return maps, nearest
 
     def scores(self, maps: Maps) -> npt.NDArray[np.float32]:
         """One raw score [B] a map."""

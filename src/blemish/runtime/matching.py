@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.bundle import GraphsRecord, LevelRecord, Tensors
-from blemish.engine import Images, Laps, Maps, Parts
+from blemish.engine import Images, Laps, Maps, Nearest, Parts
 from blemish.errors import BundleError, ParameterError
 from blemish.imaging import Progress, silent
 from blemish.imaging.augmentation import copies
@@ -97,30 +97,18 @@ class MatchingEngine(GraphEngine):
         """Itself: its state is what it holds."""
         return self
 
-    def nearest_template(
-        self, image: Floats, points: Sequence[tuple[int, int]]
-    ) -> list[int | None]:
-        """For each (x, y) the template that adds most to the map there."""
+    def examined(self, image: Floats, laps: Laps | None = None) -> tuple[Maps, Nearest]:
+        """The map of one image, and the template that adds most to it at any (x, y)."""
         levels = self._levels(self._checked(image))
-        size = (self.record.height, self.record.width)
-        found: list[int | None] = []
-        for point in points:
-            shares = [
-                share
-                for bank, query in zip(self._banks, levels, strict=True)
-                for share in _shares(bank, query[0], point, size)
-            ]
-            found.append(max(shares, key=lambda share: share[0])[1].sample if shares else None)
-        return found
-
-    def _map(self, image: Floats, laps: Laps | None) -> Maps:
-        levels = self._levels(image)
         if laps is not None:
             laps.lap("features")
         found = self._matched(levels, [bank.tensor for bank in self._banks])
         if laps is not None:
             laps.lap("matching")
-        return found
+        return found, lambda points: [self._nearest(levels, point) for point in points]
+
+    def _map(self, image: Floats, laps: Laps | None) -> Maps:
+        return self.examined(image[0], laps)[0]
 
     def _map_without(self, image: Floats, template: int) -> Maps:
         tensors = [
@@ -131,6 +119,15 @@ class MatchingEngine(GraphEngine):
     def _levels(self, image: Floats) -> list[Floats]:
         found = self._features.run({self.record.image: image})
         return [found[level.features] for level in self.record.levels]
+
+    def _nearest(self, levels: Sequence[Floats], point: tuple[int, int]) -> int | None:
+        size = (self.record.height, self.record.width)
+        shares = [
+            share
+            for bank, query in zip(self._banks, levels, strict=True)
+            for share in _shares(bank, query[0], point, size)
+        ]
+        return max(shares, key=lambda share: share[0])[1].sample if shares else None
 
     def _matched(self, levels: Sequence[Floats], templates: Sequence[Floats]) -> Maps:
         inputs: dict[str, Floats] = {}

@@ -1,4 +1,4 @@
-"""Verdicts: conformal calibration, regions, and the result of an inspection."""
+"""Verdicts: calibration by a promise or by hand, regions, and the result of an inspection."""
 
 from blemish.verdict.calibration import Calibration, Verdict
 from blemish.verdict.conformal import (
@@ -8,20 +8,39 @@ from blemish.verdict.conformal import (
     parts_needed,
     smallest_rate,
 )
-from blemish.verdict.inspection import Inspection, error_to_dict, judge
-from blemish.verdict.regions import Region, find_regions
+from blemish.verdict.inspection import Inspection, Judgement, error_to_dict, judge
+from blemish.verdict.regions import MOST_TOLD, Nearest, Region, find_regions
+from blemish.verdict.rule import Promise, Rule, least_rate
+from blemish.verdict.tolerance import (
+    check_tolerance,
+    tolerance_parts,
+    tolerance_rank,
+    tolerance_rate,
+    tolerance_threshold,
+)
 
 __all__ = [
+    "MOST_TOLD",
     "Calibration",
     "Inspection",
+    "Judgement",
+    "Nearest",
+    "Promise",
     "Region",
+    "Rule",
     "Verdict",
     "check_parts",
+    "check_tolerance",
     "conformal_threshold",
     "error_to_dict",
     "find_regions",
     "judge",
+    "least_rate",
     "p_value",
     "parts_needed",
     "smallest_rate",
+    "tolerance_parts",
+    "tolerance_rank",
+    "tolerance_rate",
+    "tolerance_threshold",
 ]

@@ -59,7 +59,7 @@ def p_value(score: float, scores: npt.ArrayLike) -> float:
     return float((1 + np.count_nonzero(values >= score)) / (values.size + 1))
 
 
-def check_rate(rate: float) -> None:
-    """Raise unless `rate` is a probability strictly between 0 and 1."""
+def check_rate(rate: float, name: str = "false-alarm rate") -> None:
+    """Raise unless `rate` is a probability strictly between 0 and 1; `name` says of what."""
     if not 0 < rate < 1:
-        raise ParameterError(f"the false-alarm rate is {rate:g}; it must lie between 0 and 1")
+        raise ParameterError(f"the {name} is {rate:g}; it must lie between 0 and 1")

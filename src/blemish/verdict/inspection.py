@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from blemish.errors import BlemishError
 from blemish.verdict.calibration import Calibration, Verdict
 from blemish.verdict.regions import Region
 
+NOT_CALIBRATED = "not calibrated"
+ABOVE_REVIEW = "above the review threshold"
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -20,7 +23,7 @@ class Inspection:
 
     `score` is raw and unbounded, higher = worse; `anomaly_map` [h, w] is in the same units, at the
     view's size. Without a calibration nothing is promised: `p_value` and `threshold` are None and
-    the verdict is `review`.
+    the verdict is `review`. `reason` says why a person must decide; None for `pass` and `fail`.
     """
 
     score: float
@@ -35,6 +38,8 @@ class Inspection:
     version: int = 0
     latency_ms: float = 0.0
     timings: Mapping[str, float] = field(default_factory=dict)  # ms by stage, in the stages' order
+    review_threshold: float | None = None
+    reason: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that `blemish inspect` prints."""
@@ -43,7 +48,9 @@ class Inspection:
             "score": self.score,
             "p_value": self.p_value,
             "threshold": self.threshold,
+            "review_threshold": self.review_threshold,
             "verdict": self.verdict,
+            "reason": self.reason,
             "regions": [region.to_dict() for region in self.regions],
             "inspector": self.inspector,
             "version": self.version,
@@ -51,13 +58,33 @@ class Inspection:
         }
 
 
-def judge(
-    score: float, calibration: Calibration | None
-) -> tuple[float | None, float | None, Verdict]:
-    """(p-value, threshold, verdict) of a score; without a calibration a person must decide."""
+class Judgement(NamedTuple):
+    """What calibration makes of a score; `reason` says why a person must decide, if so."""
+
+    p_value: float | None
+    threshold: float | None
+    review_threshold: float | None
+    verdict: Verdict
+    reason: str | None
+
+
+def judge(score: float, calibration: Calibration | None, problem: str | None = None) -> Judgement:
+    """The verdict on a score; without a calibration a person must decide.
+
+    So must one where the part could not be seen as the templates are: `problem` says what was
+    wrong, and the verdict is `review` whatever the score.
+    """
     if calibration is None:
-        return None, None, "review"
-    return calibration.p_value(score), calibration.threshold, calibration.verdict(score)
+        return Judgement(None, None, None, "review", problem or NOT_CALIBRATED)
+    verdict = "review" if problem else calibration.verdict(score)
+    reason = (problem or ABOVE_REVIEW) if verdict == "review" else None
+    return Judgement(
+        calibration.p_value(score),
+        calibration.threshold,
+        calibration.review_threshold,
+        verdict,
+        reason,
+    )
 
 
 def error_to_dict(image: str | None, error: BlemishError) -> dict[str, Any]:

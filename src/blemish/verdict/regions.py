@@ -6,7 +6,8 @@ that fails has a region that says where, and a part that passes has none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -15,18 +16,33 @@ import numpy.typing as npt
 
 from blemish.imaging import View
 
+Point = tuple[int, int]  # x, y in pixels of the view
+# For points of the view the ids of the templates that the image was compared with there.
+Nearest = Callable[[Sequence[Point]], Sequence[str | None]]
+
+MOST_TOLD = 5  # regions whose template is looked up: it takes time, and the worst tell enough
+
 
 @dataclass(frozen=True)
 class Region:
-    """A defect candidate: `box` (x, y, w, h) and `area` in image pixels, `peak` in score units."""
+    """A defect candidate: `box` (x, y, w, h) and `area` in image pixels, `peak` in score units.
+
+    `template` is the id of the template it was compared with at its peak, where that is known.
+    """
 
     box: tuple[int, int, int, int]
     area: int
     peak: float
+    template: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of the contract."""
-        return {"box": list(self.box), "area": self.area, "peak": self.peak}
+        return {
+            "box": list(self.box),
+            "area": self.area,
+            "peak": self.peak,
+            "template": self.template,
+        }
 
 
 def find_regions(
@@ -35,19 +51,31 @@ def find_regions(
     *,
     view: View,
     source_size: tuple[int, int],
+    nearest: Nearest | None = None,
 ) -> tuple[Region, ...]:
     """Regions of `anomaly_map` [h, w] above `threshold`, worst first; touching corners connect.
 
-    `source_size` is the image's (height, width) before the view.
+    `source_size` is the image's (height, width) before the view. `nearest` is asked once, and only
+    if there are regions, for the templates of the worst few at their peaks.
     """
-    above = (anomaly_map > threshold).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    # In float64: in float32 a threshold set by hand could be rounded up past a pixel, and so past
+    # the score of a part that fails by it.
+    above = np.greater(anomaly_map, threshold, signature="dd->?")
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(above.view(np.uint8), connectivity=8)
     scale = source_size[0] * source_size[1] / anomaly_map.size
-    regions = []
+    found: list[tuple[Region, Point]] = []
     for label in range(1, count):
         x, y, width, height, area = (int(value) for value in stats[label])
         window = np.s_[y : y + height, x : x + width]
-        peak = float(anomaly_map[window][labels[window] == label].max())
+        inside = np.where(labels[window] == label, anomaly_map[window], -np.inf)
+        row, column = divmod(int(inside.argmax()), width)
         box = view.to_source((x, y, width, height), source_size)
-        regions.append(Region(box, max(1, round(area * scale)), peak))
-    return tuple(sorted(regions, key=lambda region: -region.peak))
+        region = Region(box, max(1, round(area * scale)), float(inside[row, column]))
+        found.append((region, (x + column, y + row)))
+    found.sort(key=lambda pair: -pair[0].peak)
+    regions = [region for region, _ in found]
+    if nearest is not None and found:
+        templates = nearest([point for _, point in found[:MOST_TOLD]])
+        for index, template in enumerate(templates):
+            regions[index] = replace(regions[index], template=template)
+    return tuple(regions)
