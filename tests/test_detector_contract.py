@@ -150,6 +150,20 @@ def test_maps_and_scores_have_their_shapes(fitted_detector: Detector, pictures: 
     assert not maps.requires_grad
 
 
+def test_examining_gives_the_same_map_and_a_template_or_none(
+    fitted_detector: Detector, twins: tuple[Pictures, Pictures]
+) -> None:
+    """One pass gives the map of `anomaly_maps` and, for any places, positions of templates."""
+    batch = to_batch(twins[1][:1], "cpu")
+    found, nearest = fitted_detector.examined(batch)
+    assert torch.equal(found, fitted_detector.anomaly_maps(batch))
+    known = {None, *range(len(fitted_detector.templates_))}
+    places = [(0, 0), (SIZE - 1, 3), (SIZE // 2, SIZE - 1)]
+    assert len(nearest(places)) == 3
+    assert set(nearest(places)) <= known
+    assert nearest([]) == []
+
+
 def test_scores_do_not_depend_on_the_batch(
     fitted_detector: Detector, twins: tuple[Pictures, Pictures]
 ) -> None:

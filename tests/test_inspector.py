@@ -29,7 +29,7 @@ from blemish.hetmm.bank import TileBank
 from blemish.hetmm.chunks import ChunkedBank
 from blemish.inspector import Inspector
 from blemish.learning import resolve_device
-from blemish.verdict import parts_needed
+from blemish.verdict import Rule, parts_needed
 
 SIZE = 64
 
@@ -148,7 +148,7 @@ def test_another_rate_after_loading(bundle: Path, fitted: Inspector) -> None:
     loaded.calibrate(false_alarm_rate=0.5)
     assert loaded.calibration is not None
     assert fitted.calibration is not None
-    assert loaded.calibration == fitted.calibration.at_rate(0.5)
+    assert loaded.calibration == fitted.calibration.under(Rule(0.5))
 
 
 def test_loaded_without_calibration(good: Path, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from blemish.imaging import silent
 from blemish.inspector import Inspector, opening, updating
 from blemish.inspector.calibrating import calibrate
 from blemish.learning import TorchEngine
+from blemish.verdict import Rule
 
 SIZE = 32  # px: what is tested here does not depend on it
 SETS: dict[str, dict[str, Any]] = {
@@ -143,7 +144,7 @@ def expected_threshold(made: Inspector, images: list[np.ndarray], rate: float) -
     """The leave-one-out threshold of a set that was made of `images` in one go."""
     pixels = [made.read(image) for image in images]
     fresh = TorchEngine(alone(made, images), torch.device("cpu"))
-    return calibrate(fresh, pixels, list(range(len(images))), rate, silent).threshold
+    return calibrate(fresh, pixels, list(range(len(images))), Rule(rate), silent).threshold
 
 
 def test_a_removed_template_is_as_if_never_learned(bundle: Path) -> None:
@@ -419,7 +420,7 @@ def test_a_bundle_of_format_1_loads_and_updates(bundle: Path) -> None:
     """What Blemish 0.1 wrote has no history; it starts with the first change."""
     made = load(bundle)
     body = read_manifest(bundle).model_dump(mode="json")
-    for key in ("parent", "change", "false_alarm_rate", "good", "steps"):
+    for key in ("parent", "change", "false_alarm_rate", "rule", "good", "steps"):
         del body[key]
     body["format"] = 1
     body["templates"] = [{"id": t["id"], "source": t["source"]} for t in body["templates"]]

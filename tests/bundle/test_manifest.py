@@ -12,6 +12,7 @@ from blemish.bundle import (
     CalibrationRecord,
     FileRecord,
     Manifest,
+    RuleRecord,
     TemplateRecord,
     TrainingRecord,
 )
@@ -116,3 +117,61 @@ def test_thresholds_are_numbers(value: str) -> None:
     calibration = {**MANIFEST.model_dump()["calibration"], "threshold": float(value)}
     with pytest.raises(BundleError, match=r"calibration\.threshold"):
         Manifest.from_json(signed(calibration=calibration), "m")
+
+
+NEW_IN_CALIBRATION = (
+    "promise", "confidence", "review_rate", "review_threshold", "region_review_threshold",
+)  # fmt: skip
+
+
+def test_a_manifest_from_before_the_promises_had_kinds() -> None:
+    """Without the newer keys a calibration is the promise on average that it was made for."""
+    body = MANIFEST.model_dump(mode="json")
+    del body["rule"]
+    for key in NEW_IN_CALIBRATION:
+        del body["calibration"][key]
+    old = json.dumps({**body, "sha256": _digest(body)}).encode()
+    assert Manifest.from_json(old, "m") == MANIFEST
+    assert MANIFEST.calibration is not None
+    assert (MANIFEST.calibration.promise, MANIFEST.rule) == ("average", RuleRecord())
+
+
+BY_HAND = {"promise": "none", "false_alarm_rate": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"promise": "none"}, "set by hand"),
+        ({"false_alarm_rate": None}, "set by hand"),
+        ({"promise": "certain"}, "average"),
+        ({"promise": "confidence"}, "a confidence belongs to"),
+        ({"confidence": 0.9}, "a confidence belongs to"),
+        ({"confidence": 1.0, "promise": "confidence"}, "less than 1"),
+        ({**BY_HAND, "confidence": 0.9}, "a confidence belongs to"),
+        ({"review_threshold": 0.1}, "a counterpart for regions"),
+        ({"review_threshold": 0.3, "region_review_threshold": 0.3}, "lies above the threshold"),
+    ],
+)
+def test_a_calibration_that_contradicts_itself_is_refused(
+    changes: dict[str, Any], said: str
+) -> None:
+    """Thresholds in the wrong order and promises without their figures give no verdict."""
+    calibration = {**MANIFEST.model_dump(mode="json")["calibration"], **changes}
+    with pytest.raises(BundleError, match=rf"m is not valid: calibration.*{said}"):
+        Manifest.from_json(signed(calibration=calibration), "m")
+
+
+def test_a_threshold_set_by_hand_and_one_for_review_are_kept() -> None:
+    """What the newer keys hold comes back as it was."""
+    body = {
+        **MANIFEST.model_dump(mode="json")["calibration"],
+        **BY_HAND,
+        "review_threshold": 0.15,
+        "region_review_threshold": 0.15,
+    }
+    rule = {"threshold": 0.2, "review_threshold": 0.15}
+    read = Manifest.from_json(signed(calibration=body, rule=rule), "m")
+    assert read.calibration == CalibrationRecord(**body)
+    assert read.rule == RuleRecord(threshold=0.2, review_threshold=0.15)
+    assert Manifest.from_json(read.to_json(), "m") == read

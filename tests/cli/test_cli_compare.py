@@ -28,8 +28,9 @@ def test_compare_prints_one_object_an_image(
     good, flawed = images
     done = cli("compare", good, good, flawed, "--threshold", 0.2, "--out", tmp_path / "out")
     first, second = (json.loads(line) for line in done.stdout.splitlines())
-    keys = "image score p_value threshold verdict regions inspector version latency_ms golden"
-    assert list(first) == keys.split()
+    keys = "image score p_value threshold review_threshold verdict reason regions inspector version"
+    assert list(first) == [*keys.split(), "latency_ms", "golden"]
+    assert (first["reason"], second["reason"]) == (None, None)
     assert (first["verdict"], second["verdict"]) == ("pass", "fail")
     assert (first["p_value"], first["threshold"]) == (None, 0.2)
     assert second["regions"]

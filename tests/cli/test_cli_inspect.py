@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from blemish.bundle import read_manifest
+
 KEYS = [
     "image",
     "score",
     "p_value",
     "threshold",
+    "review_threshold",
     "verdict",
+    "reason",
     "regions",
     "inspector",
     "version",
@@ -53,7 +57,10 @@ def test_json_is_the_contract(cli, bundle: Path, failing: Path) -> None:
     assert (result["inspector"], result["version"]) == ("board", 1)
     assert result["score"] > result["threshold"]
     assert 0 < result["p_value"] <= 0.05
-    assert list(result["regions"][0]) == ["box", "area", "peak"]
+    assert list(result["regions"][0]) == ["box", "area", "peak", "template"]
+    assert result["regions"][0]["template"] in {
+        record.id for record in read_manifest(bundle).templates
+    }
     assert len(result["regions"][0]["box"]) == 4
 
 
@@ -85,7 +92,28 @@ def test_uncalibrated_is_review(cli, parts: Path, passing: Path, tmp_path: Path)
     (result,) = lines(outcome.stdout)
     assert outcome.status == 1
     assert (result["verdict"], result["p_value"], result["threshold"]) == ("review", None, None)
-    assert result["regions"] == []
+    assert (result["regions"], result["reason"]) == ([], "not calibrated")
+
+
+def test_a_part_in_review_says_why_and_where(
+    cli, bundle: Path, failing: Path, tmp_path: Path
+) -> None:
+    """Between the thresholds: review, the reason, a region, an outline, and exit status 1."""
+    (before,) = lines(cli("inspect", bundle, failing).stdout)
+    out = tmp_path / "out"
+    cli("inspect", bundle, failing, "--out", out / "fail", "--quiet")
+    above, below = before["score"] + 0.1, before["score"] - 0.01
+    cli("calibrate", bundle, "--threshold", above, "--review-threshold", below)
+    outcome = cli("inspect", bundle, failing, "--out", out / "review")
+    (result,) = lines(outcome.stdout)
+    assert (outcome.status, result["verdict"]) == (1, "review")
+    assert result["reason"] == "above the review threshold"
+    assert (result["threshold"], result["review_threshold"]) == (above, below)
+    assert (result["score"], result["p_value"]) == (before["score"], before["p_value"])
+    assert [region["peak"] for region in result["regions"]] == [before["score"]]
+    with Image.open(out / "review" / "patched.png") as picture:
+        drawn = np.array(picture.convert("RGB")).astype(int)
+    assert (np.abs(drawn - (255, 40, 60)).sum(-1) < 90).any()  # the outline's colour
 
 
 def test_bad_images_do_not_stop_good_ones(cli, bundle: Path, passing: Path, tmp_path: Path) -> None:

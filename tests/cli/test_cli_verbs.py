@@ -103,6 +103,12 @@ def test_calibrate(cli, bundle: Path, parts: Path) -> None:
         "parts": 20,
         "false_alarm_rate": 0.2,
         "threshold": read_manifest(bundle).calibration.threshold,
+        "promise": "average",
+        "confidence": None,
+        "review_rate": None,
+        "review_threshold": None,
+        "rejected": 3,
+        "reviewed": 0,
     }
     before = (bundle / "manifest.json").read_bytes()
     refused = cli("calibrate", bundle)
@@ -111,6 +117,82 @@ def test_calibrate(cli, bundle: Path, parts: Path) -> None:
     held_out = cli("calibrate", bundle, parts / "test" / "good", "--false-alarm-rate", 0.25)
     assert (held_out.status, "held-out scores of 4" in held_out.stderr) == (0, True)
     assert read_manifest(bundle).version == 3
+
+
+def test_calibrate_with_confidence(cli, bundle: Path) -> None:
+    """A tolerance limit says its confidence, or is refused with the number of parts it needs."""
+    refused = cli("calibrate", bundle, "--confidence", 0.95)
+    assert (refused.status, "from 20 good parts: it needs 299" in refused.stderr) == (2, True)
+    options = ("--false-alarm-rate", 0.2, "--confidence", 0.95, "--review-rate", 0.5)
+    outcome = cli("calibrate", bundle, *options)
+    assert outcome.status == 0
+    said = " ".join(outcome.stderr.split())
+    assert "at most 0.2 of good parts like these are rejected with confidence 0.95" in said
+    assert "at most 0.5 are not passed" in said
+    assert read_manifest(bundle).calibration.promise == "confidence"
+
+
+def test_calibrate_by_hand(cli, bundle: Path) -> None:
+    """A number is taken as it is: the share of good parts it rejects is told, nothing promised."""
+    scores = read_manifest(bundle).calibration.scores
+    outcome = cli(
+        "calibrate", bundle, "--threshold", scores[17], "--review-threshold", scores[9],
+        "--by", "Ada", "--note", "audit",
+    )  # fmt: skip
+    assert outcome.status == 0
+    said = " ".join(outcome.stderr.split())
+    assert "set by hand, nothing is promised; it rejects 2 (10.0%) of these good parts" in said
+    assert "where 8 (40.0%) of them lie" in said
+    manifest = read_manifest(bundle)
+    assert (manifest.version, manifest.change.kind, manifest.change.note) == (
+        2,
+        "calibrate",
+        "audit",
+    )
+    assert manifest.calibration.scores == scores
+    assert f"threshold {scores[17]:.4g} by hand Ada" in " ".join(
+        cli("update", bundle, "--history").stdout.split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--threshold", 1, "--false-alarm-rate", 0.1], "give a false-alarm rate or a threshold"),
+        (["--threshold", 1, "--confidence", 0.9], "goes with neither a confidence"),
+        (["--threshold", 1, "--review-threshold", 2], "lies above the threshold 1"),
+        (["--threshold", "nan"], "the threshold is nan"),
+        (["--false-alarm-rate", 0], "it must lie between 0 and 1"),
+        (["--false-alarm-rate", 0.2, "--review-rate", 0.1], "is below the false-alarm rate"),
+        (["--review-rate", 0.1, "--review-threshold", 0.1], "not both"),
+        (["--false-alarm-rate", 0.2, "--review-threshold", 1e6], "lies above the threshold"),
+    ],
+)
+def test_calibrate_refuses_in_one_sentence(
+    cli, bundle: Path, options: list[object], said: str
+) -> None:
+    """What contradicts itself exits with 2 and leaves the bundle as it was."""
+    before = (bundle / "manifest.json").read_bytes()
+    outcome = cli("calibrate", bundle, *options)
+    assert outcome.status == 2
+    assert said in " ".join(outcome.stderr.split())
+    assert (bundle / "manifest.json").read_bytes() == before
+
+
+def test_fit_with_confidence_and_review(cli, parts: Path, tmp_path: Path) -> None:
+    """fit promises in the same words; without a rate the smallest there is with this confidence."""
+    target, good = tmp_path / "b.blemish", parts / "train" / "good"
+    outcome = cli(
+        "fit", good, "-o", target, *SMALL, "--confidence", 0.9, "--review-rate", 0.2,
+    )  # fmt: skip
+    assert outcome.status == 0
+    said = " ".join(outcome.stderr.split())
+    assert "at most 0.109 of good parts like these are rejected with confidence 0.9" in said
+    assert "For a rate of 0.01, show 230 good parts or more" in said
+    found = read_manifest(target).calibration
+    assert (found.confidence, found.review_rate) == (0.9, 0.2)
+    early = cli("fit", good, "-o", tmp_path / "c", *SMALL, "--review-rate", 0.01)
+    assert (early.status, "is below the false-alarm rate" in early.stderr) == (2, True)
 
 
 def test_weights_of_an_empty_store(cli, tmp_path: Path) -> None:

@@ -70,6 +70,19 @@ def test_a_direction_without_weight_has_no_witness(good_images: list[np.ndarray]
     assert [(w.level, w.direction) for w in witnesses] == [(1, "forward"), (2, "backward")]
 
 
+def test_the_template_of_a_place_is_that_of_its_strongest_witness(
+    fitted: HETMM, good_images: list[np.ndarray]
+) -> None:
+    """Examining names, for each point, the template whose match adds most to the map there."""
+    batch = to_batch(good_images[7:8], "cpu")
+    points = [(0, 0), (63, 63), (20, 41)]
+    _, nearest = fitted.examined(batch)
+    strongest = [max(w, key=lambda one: one.share) for w in find_witnesses(fitted, batch, points)]
+    assert nearest(points) == [witness.template for witness in strongest]
+    _, own = fitted.examined(to_batch(good_images[2:3], "cpu"))
+    assert own([(21, 42)]) == [2]
+
+
 def test_pictures_show_the_template_that_matched(
     fitted: HETMM, good_images: list[np.ndarray]
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -62,7 +64,50 @@ def test_a_tiny_source_still_has_a_pixel() -> None:
     assert found == Region((3, 3, 1, 1), 1, 2.0)
 
 
+def test_a_threshold_between_two_floats_loses_no_pixel() -> None:
+    """A pixel just above a threshold set by hand is found, as its score fails the part."""
+    value = float(np.float32(0.3))
+    assert value > 0.3
+    (found,) = find_regions(spots((4, 4, 1, 1, 0.3)), 0.3, view=View(32), source_size=(32, 32))
+    assert found.peak == value
+    assert find_regions(spots((4, 4, 1, 1, 0.3)), value, view=View(32), source_size=(32, 32)) == ()
+    assert find_regions(spots((4, 4, 1, 1, 0.3)), 1e300, view=View(32), source_size=(32, 32)) == ()
+
+
+def test_templates_are_looked_up_at_the_worst_peaks() -> None:
+    """The lookup is asked once, for the worst five regions at their peaks in the view."""
+    asked: list[tuple[int, int]] = []
+
+    def nearest(points: Sequence[tuple[int, int]]) -> list[str | None]:
+        asked.extend(points)
+        return [None if x == 12 else f"template {x},{y}" for x, y in points]
+
+    made = spots(*((4 * index, 8, 3, 3, 2.0 + index) for index in range(7)))
+    made[9, 25] = 8.5  # inside the worst region but one
+    found = find_regions(made, 1.0, view=View(32), source_size=(64, 64), nearest=nearest)
+    assert asked == [(25, 9), (20, 8), (16, 8), (12, 8), (8, 8)]
+    assert [region.peak for region in found] == [8.5, 7, 6, 5, 4, 3, 2]
+    assert [region.template for region in found] == [
+        "template 25,9",
+        "template 20,8",
+        "template 16,8",
+        None,
+        "template 8,8",
+        None,
+        None,
+    ]
+
+
+def test_without_regions_nothing_is_looked_up() -> None:
+    """A part that passes costs no lookup."""
+
+    def never(points: Sequence[tuple[int, int]]) -> list[str | None]:
+        raise AssertionError(points)
+
+    assert find_regions(spots(), 1.0, view=View(32), source_size=(32, 32), nearest=never) == ()
+
+
 def test_json_has_the_contract_keys() -> None:
-    """A region's JSON object is box, area and peak."""
+    """A region's JSON object is box, area, peak and template."""
     region = Region((1, 2, 3, 4), 5, 6.0)
-    assert region.to_dict() == {"box": [1, 2, 3, 4], "area": 5, "peak": 6.0}
+    assert region.to_dict() == {"box": [1, 2, 3, 4], "area": 5, "peak": 6.0, "template": None}
