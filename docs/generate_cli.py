@@ -28,12 +28,15 @@ terminal.
 `inspect` prints, per image, one line of JSON:
 
 ```json
-{"image": "new/7.png", "score": 0.71, "p_value": 0.0048, "threshold": 0.31, "verdict": "fail",
- "regions": [{"box": [92, 65, 40, 31], "area": 870, "peak": 0.71}],
+{"image": "new/7.png", "score": 0.71, "p_value": 0.0048, "threshold": 0.31,
+ "review_threshold": null, "verdict": "fail", "reason": null,
+ "regions": [{"box": [92, 65, 40, 31], "area": 870, "peak": 0.71, "template": "3fa9c1..."}],
  "inspector": "part", "version": 1, "latency_ms": 92.4}
 ```
 
-and for one that cannot be read
+`reason` says why a person must decide, where the verdict is `review` ([calibration](calibration.md)).
+
+One that cannot be read gives
 
 ```json
 {"image": "new/8.png", "verdict": "error",

@@ -134,9 +134,30 @@ def test_leaving_one_out_keeps_the_promise(parts: int, rate: float) -> None:
     assert rate - 2 / (parts + 1) - slack <= alarms.mean() <= rate + slack
 
 
+@pytest.mark.parametrize("dimensions", [1, 3, 10])
+def test_leaving_one_out_comes_near_the_confidence(dimensions: int) -> None:
+    """Scores of parts that are one another's templates depend on each other, so it is not exact.
+
+    docs/calibration.md says so: 0.92 to 0.96 of the draws keep what 0.95 should.
+    """
+    rng = np.random.default_rng(1)
+    alarms = np.empty(DRAWS)
+    for draw in range(DRAWS):
+        good = rng.normal(size=(59, dimensions))
+        new = rng.normal(size=(500, dimensions))
+        between = distances(good, good)
+        np.fill_diagonal(between, np.inf)
+        scores = between.min(1)
+        rule = Rule(0.05, 0.95)
+        made = Calibration.from_scores(scores, rule, method="leave-one-out", peaks=scores)
+        alarms[draw] = (distances(new, good).min(1) > made.threshold).mean()
+    assert 0.92 <= (alarms <= 0.05).mean() <= 0.96
+
+
 def distances(these: Floats, those: Floats) -> Floats:
     """Squared distances [n, m] of points [n, d] and [m, d]."""
-    return np.asarray(((these[:, None] - those) ** 2).sum(-1))
+    lengths = (these**2).sum(1)[:, None] + (those**2).sum(1)
+    return np.asarray(lengths - 2 * these @ those.T)
 
 
 def test_p_values_of_good_parts_are_no_smaller_than_uniform() -> None:

@@ -49,8 +49,8 @@ def calibrate(
 ) -> None:
     """Set the thresholds: for a promised false-alarm rate, or by hand.
 
-    A rate that cannot be promised is refused with the number of good parts it needs. Scores stay
-    as they are, so nothing is learned or inspected again.
+    A rate that cannot be promised is refused with the number of good parts it needs. Without
+    GOOD_DIR the scores that were kept serve: nothing is learned or inspected again.
     """
     from blemish.inspector import Inspector
     from blemish.verdict import Rule
