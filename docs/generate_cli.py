@@ -34,7 +34,8 @@ terminal.
  "inspector": "part", "version": 1, "latency_ms": 92.4}
 ```
 
-`reason` says why a person must decide, where the verdict is `review` ([calibration](calibration.md)).
+`reason` says why a person must decide where the verdict is `review`
+([calibration](calibration.md)).
 
 One that cannot be read gives
 
