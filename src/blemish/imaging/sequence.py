@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,10 @@ import numpy.typing as npt
 from blemish.errors import ImageError, NoImagesError
 from blemish.imaging.files import expand
 from blemish.imaging.reading import read_image
-from blemish.imaging.view import View
+from blemish.imaging.view import Seen, View
+
+if TYPE_CHECKING:
+    from blemish.imaging.alignment import Placement
 
 Progress = Callable[[str, int, int], None]  # (what is being done, done so far, in all)
 NAMED = 3  # unreadable files named in one message; the rest are counted
@@ -35,12 +38,36 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         self.items = _items(source)
         self.view = view
         self.reading = reading
+        self._placements: dict[int, Placement | None] = {}  # found once, needed in every pass
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.view.apply(read_image(self.items[index], **self.reading))
+        return self.see(index).pixels
+
+    def see(self, index: int) -> Seen:
+        """What the view shows of one image."""
+        image = self.read(index)
+        if index not in self._placements:
+            self._placements[index] = self.view.place(image)
+        return self.view.see(image, self._placements[index])
+
+    def read(self, index: int) -> npt.NDArray[np.float32]:
+        """One image [H, W, 3] before the view."""
+        return read_image(self.items[index], **self.reading)
+
+    def sources(self) -> Sequence[npt.NDArray[np.float32]]:
+        """The images [H, W, 3] before the view, read when indexed."""
+        return _Sources(self)
+
+    def viewed(self, view: View) -> ImageSequence:
+        """The same images in another view; tiles of one view know their parts' places already."""
+        other = copy(self)
+        other.view = view
+        if (view.align, view.golden) != (self.view.align, self.view.golden):
+            other._placements = {}
+        return other
 
     def name(self, index: int) -> str:
         """What to call an image in messages and records: its path, or its position."""
@@ -52,7 +79,7 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         left_out = set(positions)
         kept = [item for index, item in enumerate(self.items) if index not in left_out]
         rest = copy(self)
-        rest.items = kept
+        rest.items, rest._placements = kept, {}
         return rest
 
     def digests(self, progress: Progress = silent) -> list[str]:
@@ -85,6 +112,19 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         if text.startswith("array:") and name.startswith("array "):
             return type(error)(name + text.removeprefix("array"))
         return error
+
+
+class _Sources(Sequence[npt.NDArray[np.float32]]):
+    """A sequence's images before the view."""
+
+    def __init__(self, images: ImageSequence) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._images.read(index)
 
 
 def digest(image: npt.NDArray[np.float32]) -> str:
