@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from blemish.streams.ledger import Ledger, Stamp
+from blemish.streams.ledger import UNKNOWN, Ledger, Stamp
 
 
 @pytest.fixture
@@ -131,6 +131,15 @@ def test_empty_look_forgets_nothing(ledger: Ledger) -> None:
     assert due(ledger, {}, 0.0) == []
     due(ledger, files, 1.0)
     assert due(ledger, files, 3.0) == []
+
+
+def test_taken_file_the_system_does_not_describe(ledger: Ledger) -> None:
+    """A share that lists a taken file but does not describe it for a while makes it no new part."""
+    ledger.skip(["a"], {"a": Stamp(5, 1, 7)}.get)
+    due(ledger, {"a": UNKNOWN}, 0.0)
+    assert due(ledger, {"a": UNKNOWN}, 5.0) == []
+    due(ledger, {"a": Stamp(5, 1, 7)}, 6.0)
+    assert due(ledger, {"a": Stamp(5, 1, 7)}, 9.0) == []
 
 
 def test_failed_look_changes_nothing(ledger: Ledger) -> None:

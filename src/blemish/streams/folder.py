@@ -14,10 +14,10 @@ from typing import Any
 
 from blemish.errors import ImageError, ImageMissingError, ParameterError, SourceError
 from blemish.imaging import IMAGE_SUFFIXES, read_samples
-from blemish.streams.ledger import Ledger, Stamp
+from blemish.streams.ledger import UNKNOWN, Ledger, Stamp
 from blemish.streams.source import BaseSource, Frame, log
 
-_REST = 2  # times as long as a look at a folder of very many files takes: no more of a processor
+_REST = 2  # times the processor time of a look: a folder of very many files takes a third at most
 
 
 class WatchedFolder(BaseSource):
@@ -62,7 +62,9 @@ class WatchedFolder(BaseSource):
         self.patience = patience
         self.read = read
         self._ledger = Ledger(settle, timeout)
-        self._closed_to_us: set[str] = set()
+        self._closed_to_us: set[str] = set()  # subfolders, each named once
+        self._begun_looking = False
+        self._lost_at: float | None = None
 
     def check(self) -> None:
         """Raise SourceError where there is no such folder."""
@@ -78,32 +80,37 @@ class WatchedFolder(BaseSource):
             raise SourceError(_unreadable(self.folder, error)) from error
 
     def _frames(self) -> Generator[Frame, None, None]:
-        seen = self.existing
-        lost_at: float | None = None
         while not self._closing.is_set():
-            started = time.monotonic()
-            due: list[tuple[str, Stamp]] = []
+            worked = time.thread_time()
             try:
-                if seen:
-                    due = self._ledger.look(self._names(), self._stamp, started)
-                else:
-                    self._ledger.skip(self._names(), self._stamp)
-                    seen = True
+                due = self._look()
             except _Closed:
                 return
-            except OSError as error:
-                lost_at = started if lost_at is None else lost_at
-                self._lost(error, lost_at)
-            else:
-                if lost_at is not None:
-                    lost_at = None
-                    self._found()
-            took = time.monotonic() - started
+            rest = _REST * (time.thread_time() - worked)
             yield from self._take(due)
             self._show_counts()
-            self._closing.wait(max(self.poll, _REST * took))
+            self._closing.wait(max(self.poll, rest))
 
     # Looking --------------------------------------------------------------------------------
+
+    def _look(self) -> list[tuple[str, Stamp]]:
+        """What is due now; nothing while the folder is out of reach."""
+        now = time.monotonic()
+        due: list[tuple[str, Stamp]] = []
+        try:
+            if self._begun_looking or self.existing:
+                due = self._ledger.look(self._names(), self._stamp, now)
+            else:
+                self._ledger.skip(self._names(), self._stamp)
+            self._begun_looking = True
+        except OSError as error:
+            self._lost_at = now if self._lost_at is None else self._lost_at
+            self._lost(error, self._lost_at)
+        else:
+            if self._lost_at is not None:
+                self._lost_at = None
+                self._found()
+        return due
 
     def _names(self) -> Iterator[str]:
         """All image files, as paths below the folder."""
@@ -130,7 +137,7 @@ class WatchedFolder(BaseSource):
         except FileNotFoundError:
             return None
         except OSError:
-            return Stamp(-1, 0, 0)  # reading it will say what is wrong
+            return UNKNOWN  # reading it will say what is wrong
         return Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
 
     def _entries(self, below: str) -> Iterator[os.DirEntry[str]]:

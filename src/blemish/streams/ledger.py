@@ -23,6 +23,7 @@ class Stamp(NamedTuple):
         return self[:2] == other[:2]
 
 
+UNKNOWN = Stamp(-1, 0, 0)  # of a file that is there, but that the system does not describe
 StampOf: TypeAlias = Callable[[str], Stamp | None]  # how a file looks; None when it is gone
 
 
@@ -79,7 +80,7 @@ class Ledger:
                     kept[key] = left.pop(key)
                 elif (stamp := stamp_of(name)) is None:
                     continue
-                elif known is not None and _agreeing(stamp) == known >> 64:
+                elif known is not None and (stamp == UNKNOWN or _agreeing(stamp) == known >> 64):
                     kept[key] = left.pop(key)
                 elif key not in kept:
                     found[name] = stamp
