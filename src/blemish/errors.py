@@ -119,6 +119,24 @@ class ExportError(BlemishError):
     code = "export"
 
 
+class SourceError(BlemishError):
+    """What a stream comes from cannot be opened, or has gone."""
+
+    code = "source"
+
+
+class VideoError(SourceError):
+    """A file is not a video, or ends before its frames do."""
+
+    code = "video"
+
+
+class CameraError(SourceError):
+    """A camera cannot be opened, or gives no more frames."""
+
+    code = "camera"
+
+
 class DatasetError(BlemishError):
     """A dataset's folder does not have the layout it should."""
 

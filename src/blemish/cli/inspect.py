@@ -25,11 +25,11 @@ STYLES = {"pass": "green", "review": "yellow", "fail": "red", "error": "magenta"
 def inspect(
     bundle: Annotated[Path, typer.Argument(metavar="PART.blemish")],
     sources: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
-            metavar="IMAGE_OR_DIR...", help="Images, and folders with their subfolders."
+            metavar="[IMAGE_OR_DIR...]", help="Images, and folders with their subfolders."
         ),
-    ],
+    ] = None,
     json_file: Annotated[
         Path | None,
         typer.Option(
@@ -40,22 +40,59 @@ def inspect(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Write an overlay beside each result."),
     ] = None,
+    watch: Annotated[
+        Path | None,
+        typer.Option("--watch", metavar="DIR", help="Images as they appear, until Ctrl-C."),
+    ] = None,
+    settle: Annotated[
+        float | None,
+        typer.Option(
+            "--settle",
+            metavar="SECONDS",
+            help="With --watch: a file is complete once unchanged for so long. [default: 0.5]",
+        ),
+    ] = None,
+    new_only: Annotated[
+        bool, typer.Option("--new-only", help="With --watch: leave out what is there already.")
+    ] = False,
+    video: Annotated[
+        Path | None, typer.Option("--video", metavar="FILE", help="The frames of a video.")
+    ] = None,
+    every: Annotated[
+        int | None,
+        typer.Option("--every", metavar="N", help="With --video: each N-th frame. [default: 1]"),
+    ] = None,
+    camera: Annotated[
+        str | None,
+        typer.Option("--camera", metavar="INDEX|URL", help="A camera's frames, until Ctrl-C."),
+    ] = None,
+    reconnect: Annotated[
+        bool, typer.Option("--reconnect", help="With --camera: open it again when it is gone.")
+    ] = False,
     memory: options.LoadMemory = None,
     device: options.Device = "auto",
     max_pixels: options.MaxPixels = MAX_PIXELS,
     quiet: options.Quiet = False,
 ) -> None:
     """Inspect images. Exit status: 0 all pass, 1 some review or fail, 2 some error."""
+    from blemish.cli import _streaming as streaming
     from blemish.imaging import expand
     from blemish.inspector import Inspector
 
     check_output(json_file, "--json")
+    wanted = streaming.Wanted(
+        sources or [], watch, settle, new_only, video, every, camera, reconnect
+    )
+    stream = streaming.source_of(wanted, out, max_pixels)
     if out is not None and out.exists() and not out.is_dir():
         raise ParameterError(f"--out {out}: this is a file; give a folder")
+    sources = sources or []
     images = [(path, source) for source in sources for path in expand(source, recursive=True)]
     # Folders may hold the same names; with several of them each keeps its own place under --out.
     nested = len([source for source in sources if source.is_dir()]) > 1
     inspector = Inspector.load(bundle, device=device, max_pixels=max_pixels, memory=memory)
+    if stream is not None:
+        streaming.run(inspector, stream, json_file, out, max_pixels=max_pixels, quiet=quiet)
     # People at a terminal get a line a part; pipes and --json get JSON.
     as_json = str(json_file) == "-" or (json_file is None and not sys.stdout.isatty())
     lines: list[str] = []
@@ -70,7 +107,7 @@ def inspect(
             if as_json:
                 typer.echo(line)
             elif json_file is None:
-                _show(result)
+                show(result)
             if json_file is not None and not as_json:
                 lines.append(line + "\n")
             progress("inspecting", done, len(images))
@@ -87,7 +124,7 @@ def _inspect(inspector: Inspector, path: Path, target: Path | None) -> dict[str,
     try:
         result = inspector.inspect(path)
         if target is not None:
-            _write_overlay(inspector, path, target, result)
+            write_overlay(inspector, path, target, result)
     except ImageError as error:
         return error_to_dict(str(path), error)
     return result.to_dict()
@@ -106,12 +143,13 @@ def overlay_name(path: Path, source: Path, *, nested: bool = False) -> Path:
     return relative.with_name(relative.name + ".png")  # 7.jpg.png: a 7.png may lie beside it
 
 
-def _write_overlay(inspector: Inspector, path: Path, target: Path, result: Any) -> None:
+def write_overlay(inspector: Inspector, image: Any, target: Path, result: Any) -> None:
+    """Draw a result over its image (a path or samples) into `target`."""
     from blemish.imaging import atomic_write, encode_png, overlay
 
     calibration = inspector.calibration
     picture = overlay(
-        inspector.read(path),
+        inspector.read(image),
         result.anomaly_map,
         threshold=None if calibration is None else calibration.region_level(result.score),
         regions=result.regions,
@@ -124,7 +162,8 @@ def _write_overlay(inspector: Inspector, path: Path, target: Path, result: Any) 
         raise BlemishError(f"{target} could not be written ({error.strerror or error})") from error
 
 
-def _show(result: dict[str, Any]) -> None:
+def show(result: dict[str, Any]) -> None:
+    """A result's line for people."""
     verdict = result["verdict"]
     label = typer.style(f"{verdict:<6}", fg=STYLES[verdict], bold=True)
     if verdict == "error":

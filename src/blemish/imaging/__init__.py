@@ -2,12 +2,13 @@
 
 from blemish.imaging.drawing import encode_jpeg, encode_png, overlay
 from blemish.imaging.files import IMAGE_SUFFIXES, atomic_write, expand, list_images, umask
-from blemish.imaging.reading import MAX_PIXELS, read_image
+from blemish.imaging.reading import MAX_PIXELS, read_image, read_samples
 from blemish.imaging.sequence import ImageSequence, Progress, digest, silent
 from blemish.imaging.view import View
 
 __all__ = [
     "read_image",
+    "read_samples",
     "MAX_PIXELS",
     "View",
     "ImageSequence",
