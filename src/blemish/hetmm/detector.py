@@ -104,13 +104,18 @@ class HETMM(Detector):
         device: torch.device | str = "cpu",
         seed: int = 0,
         progress: Progress = silent,
+        backbone: Backbone | None = None,
     ) -> Self:
-        """Keep features of good images [H, W, 3] as the template set."""
+        """Keep features of good images [H, W, 3] as the template set.
+
+        `backbone` is one that is at hand, to be shared; by default it is made.
+        """
         check_settings(self)
         check_enough(len(images), 1, "matching needs a template and")
-        backbone = create_backbone(self.backbone, levels=self.levels, taps=self.taps, seed=seed).to(
-            device
-        )
+        if backbone is None:
+            backbone = create_backbone(
+                self.backbone, levels=self.levels, taps=self.taps, seed=seed
+            ).to(device)
         self.choice_: Choice | None = None
         if self.windows == "auto":
             self.choice_ = choose_windows(self, images, device, seed, progress)

@@ -4,6 +4,7 @@ from blemish.imaging.drawing import encode_jpeg, encode_png, overlay
 from blemish.imaging.files import IMAGE_SUFFIXES, atomic_write, expand, list_images, umask
 from blemish.imaging.reading import MAX_PIXELS, read_image, read_samples
 from blemish.imaging.sequence import ImageSequence, Progress, digest, silent
+from blemish.imaging.tiling import Tiling
 from blemish.imaging.view import View
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "read_samples",
     "MAX_PIXELS",
     "View",
+    "Tiling",
     "ImageSequence",
     "digest",
     "Progress",

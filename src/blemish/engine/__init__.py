@@ -1,0 +1,16 @@
+"""What an inspector runs: engines, and one engine a tile for large images."""
+
+from blemish.engine.base import Engine, Images, Laps, Maps, Nearest, Parts
+from blemish.engine.tiled import TiledEngine, tile_images, untiled
+
+__all__ = [
+    "Engine",
+    "Images",
+    "Laps",
+    "Maps",
+    "Nearest",
+    "Parts",
+    "TiledEngine",
+    "tile_images",
+    "untiled",
+]

@@ -1,0 +1,128 @@
+"""The view of a large image: its tiles, each as the view of its window, in one tall picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blemish.errors import ImageError, ParameterError
+from blemish.imaging.geometry import Box, Mask, Matrix, Pixels, box_around, corners, stretch
+from blemish.imaging.tiling import Tiling
+from blemish.imaging.view import Seen, View
+
+if TYPE_CHECKING:
+    from blemish.imaging.alignment import Placement
+
+
+@dataclass(frozen=True)
+class TiledView:
+    """Tiles of `tiling`, each brought to a square by `base`: a picture [K S, S, 3].
+
+    All images have the golden image's size; only one tile is made at a time beside the result.
+    """
+
+    base: View
+    tiling: Tiling
+
+    @property
+    def size(self) -> int:
+        """The side of one tile's square, S."""
+        return self.base.size
+
+    @property
+    def align(self) -> str:
+        """The motion by which a part may differ from the golden image."""
+        return self.base.align
+
+    @property
+    def golden(self) -> Any:
+        """What the view has learned."""
+        return self.base.golden
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether it can be applied."""
+        return self.base.is_learned
+
+    def place(self, image: Pixels) -> Placement | None:
+        """Where the part lies, found once for all tiles."""
+        return self.base.place(image)
+
+    def apply(self, image: Pixels) -> Pixels:
+        """The tiles [K S, S, 3] of an image [H, W, 3]."""
+        return self.see(image).pixels
+
+    def see(self, image: Pixels, placement: Placement | None = None) -> Seen:
+        """The tiles, and where they count; boxes are those of the blended map's pixels.
+
+        The matrix leads from a square of `size` that covers the golden image to the image.
+        """
+        if self.base.align == "none" and image.shape[:2] != self.tiling.hw:
+            wanted = f"{self.tiling.hw[1]}x{self.tiling.hw[0]}"
+            raise ImageError(
+                f"array: the image has {image.shape[1]}x{image.shape[0]} pixels, this inspector's "
+                f"tiles lie on {wanted}; give images of that size."
+            )
+        if placement is None:
+            placement = self.place(image)
+        seen = [self.base.tile(window).see(image, placement) for window in self.tiling.windows]
+        inside: Mask | None = None
+        if any(one.inside is not None for one in seen):
+            everywhere = np.ones((self.size, self.size), bool)
+            inside = np.concatenate([_or(one.inside, everywhere) for one in seen])
+        return Seen(
+            pixels=np.concatenate([one.pixels for one in seen]),
+            inside=inside,
+            residual=seen[0].residual,
+            problem=seen[0].problem,
+            matrix=self._whole(seen[0]),
+            hw=(image.shape[0], image.shape[1]),
+        )
+
+    def to_source(self, box: Box, source_hw: tuple[int, int]) -> Box:
+        """A box of a square that covers the golden image, in pixels of the source."""
+        height, width = source_hw
+        matrix = stretch(width / self.size, height / self.size)
+        return box_around(corners(box, matrix), source_hw)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a manifest."""
+        tiling = {"hw": list(self.tiling.hw), "side": self.tiling.side}
+        return {**self.base.to_dict(), "tiling": {**tiling, "overlap": self.tiling.overlap}}
+
+    def tensors(self) -> dict[str, npt.NDArray[np.uint8]]:
+        """The arrays that belong to `to_dict`."""
+        return self.base.tensors()
+
+    def _whole(self, first: Seen) -> Matrix:
+        """From a square that covers the golden image to this image, by the first tile's."""
+        x, y, width, height = self.tiling.windows[0]
+        golden_height, golden_width = self.tiling.hw
+        # The first tile's square covers its window; the whole image's square covers all.
+        within = stretch(golden_width / width, golden_height / height)
+        assert (x, y) == (0, 0)  # tiles begin at the image's corner
+        return first.matrix @ within
+
+
+def view_from_dict(
+    values: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]] | None = None
+) -> View | TiledView:
+    """The view of `to_dict` and `tensors`, tiled or not; raises ParameterError."""
+    plain = dict(values)
+    tiling = plain.pop("tiling", None)
+    base = View.from_dict(plain, tensors)
+    if tiling is None:
+        return base
+    try:
+        hw, side, overlap = tiling["hw"], tiling["side"], tiling["overlap"]
+        return TiledView(base, Tiling((int(hw[0]), int(hw[1])), int(side), int(overlap)))
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise ParameterError(f"the view's tiling is not valid ({error})") from error
+
+
+def _or(mask: Mask | None, otherwise: Mask) -> Mask:
+    return otherwise if mask is None else mask
