@@ -19,7 +19,7 @@ Written by `python docs/generate_cli.py` from the command line itself.
 | 0 | done | all pass | complete | no figure below `--fail-under` |
 | 1 | - | some to review or fail | not complete | some figure below it |
 | 2 | an error, one sentence on stderr | some image had one, the others were done | | |
-| 130 | stopped by Ctrl-C | | | |
+| 130 | stopped by Ctrl-C | (not `inspect` of a stream) | | |
 | 141 | whoever read our output has gone | | | |
 
 Results go to stdout or the file asked for; progress and remarks go to stderr, and bars only to a
@@ -43,6 +43,11 @@ One that cannot be read gives
 {"image": "new/8.png", "verdict": "error",
  "error": {"code": "image_truncated", "message": "..."}}
 ```
+
+`inspect --watch`, `--video` and `--camera` inspect a stream ([streams](streams.md)). They add `time`
+to the object and to the end of the file of `--json`, a line as soon as a part is judged. Ctrl-C and
+SIGTERM are the normal end of a stream: what was read is still judged, and the status is 0, 1 or 2
+by the results so far; a second one stops at once.
 
 At a terminal without `--json` it prints a line for people instead. `compare` prints the same
 object and `golden`, its `p_value` null. `update --add`, `--remove` and `--good` take all words up

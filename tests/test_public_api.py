@@ -54,7 +54,7 @@ def test_command_line_starts_without_torch() -> None:
     assert python(code) == "False False"
 
 
-@pytest.mark.parametrize("module", ["errors", "imaging", "verdict", "bundle", "cli"])
+@pytest.mark.parametrize("module", ["errors", "imaging", "verdict", "bundle", "streams", "cli"])
 def test_line_floor_works_without_torch(module: str) -> None:
     """Every package of the line floor imports where PyTorch, timm and scikit-learn are absent."""
     assert python(f"{BLOCK_TORCH}import blemish.{module}; print('fine')") == "fine"
