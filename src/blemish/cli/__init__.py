@@ -23,6 +23,7 @@ from blemish.cli import (
     explain,
     fit,
     inspect,
+    pack,
     update,
     weights,
 )
@@ -42,6 +43,8 @@ app.command("fit")(fit.fit)
 app.command("inspect")(inspect.inspect)
 app.command("calibrate")(calibrate.calibrate)
 app.command("update", cls=update.ManyValues)(update.update)
+app.command("pack")(pack.pack)
+app.command("unpack")(pack.unpack)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
 app.command("compare")(compare.compare)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from blemish._version import __version__
@@ -25,13 +26,17 @@ from blemish.bundle import (
     Manifest,
     TemplateRecord,
     TrainingRecord,
+    check_added,
+    check_runs,
+    check_templates,
+    fitting_together,
     pack,
     read_content,
     read_manifest,
     read_part,
     unpack,
 )
-from blemish.detector import Detector
+from blemish.detector import Detector, check_settings, to_batch
 from blemish.errors import BundleError, ParameterError
 from blemish.features import restore_backbone
 from blemish.hetmm import HETMM
@@ -122,6 +127,8 @@ def restore(
 ) -> Snapshot:
     """A version able to inspect: its whole state, then its steps in the order they were done."""
     manifest = version.manifest
+    with fitting_together(str(folder)):
+        view = View.from_dict(manifest.view)
     detector = version.base or _base(_known(folder), manifest, device, memory)
     for step in manifest.steps:
         if step.part is not None:
@@ -129,9 +136,14 @@ def restore(
                 sheets = unpack(version.contents[step.part]())
             else:
                 sheets = read_part(_known(folder), manifest, step.part)
-            detector = detector.added(sheets, step.samples)
+                check_added(manifest, sheets, step.samples, str(folder))
+            with fitting_together(str(folder)):
+                detector = detector.added(sheets, step.samples)
         if step.removed:
-            detector = detector.removed(step.removed)
+            with fitting_together(str(folder)):
+                detector = detector.removed(step.removed)
+    if version.base is None:
+        _check_runs(detector, view, device, str(folder))
     calibration = recorded_calibration(manifest.calibration)
     return Snapshot(version, detector, calibration, pictures_of(folder, manifest))
 
@@ -142,7 +154,8 @@ def pictures_of(folder: Folder | None, manifest: Manifest) -> Pictures:
     def part(name: str) -> Part:
         return cache(lambda: read_part(_known(folder), manifest, name))
 
-    return Pictures(parts=[part(name) for name in manifest.picture_parts])
+    size = View.from_dict(manifest.view).size
+    return Pictures(parts=[part(name) for name in manifest.picture_parts], side=size)
 
 
 def drafts(
@@ -213,24 +226,34 @@ def _base(folder: Folder, manifest: Manifest, device: torch.device, memory: int 
         settings["memory"] = memory
     names = {"backbone", *manifest.state_parts}
     parts = {part: read_part(folder, manifest, part) for part in names}
-    try:
-        detector = DETECTORS[manifest.method](**settings)
-    except TypeError as error:
-        raise BundleError(
-            f"{folder} has an option that this Blemish does not know ({error}); "
-            "upgrade with: pip install -U blemish"
-        ) from error
-    backbone = restore_backbone(
-        manifest.backbone.name,
-        {name: torch.from_numpy(np.array(v)) for name, v in parts["backbone"].items()},
-        levels=manifest.backbone.levels,
-        taps=manifest.backbone.taps,
-        weights_sha256=manifest.backbone.weights_sha256,
-    )
-    # The templates that the steps took away or added are not those of the whole state.
-    count = len(manifest.templates) - sum(s.samples - len(s.removed) for s in manifest.steps)
-    detector.recall(manifest.learned)
-    return detector.restore(parts, backbone.to(device), list(range(count)))
+    if "templates" in parts:
+        check_templates(manifest, parts["templates"], str(folder))
+    with fitting_together(str(folder)):
+        try:
+            detector = DETECTORS[manifest.method](**settings)
+        except TypeError as error:
+            raise BundleError(
+                f"{folder} has an option that this Blemish does not know ({error}); "
+                "upgrade with: pip install -U blemish"
+            ) from error
+        check_settings(DETECTORS[manifest.method], settings)
+        backbone = restore_backbone(
+            manifest.backbone.name,
+            {name: torch.from_numpy(np.array(v)) for name, v in parts["backbone"].items()},
+            levels=manifest.backbone.levels,
+            taps=manifest.backbone.taps,
+            weights_sha256=manifest.backbone.weights_sha256,
+        )
+        detector.recall(manifest.learned)
+        templates = list(range(manifest.whole_templates))
+        return detector.restore(parts, backbone.to(device), templates)
+
+
+def _check_runs(detector: Detector, view: View, device: torch.device, where: str) -> None:
+    def run(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return detector.anomaly_maps(to_batch([image], device))[0].cpu().numpy()
+
+    check_runs(run, view.size, where)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
