@@ -44,7 +44,8 @@ One that cannot be read gives
  "error": {"code": "image_truncated", "message": "..."}}
 ```
 
-`inspect --watch`, `--video` and `--camera` inspect a stream ([streams](streams.md)). They add `time`
+`inspect --watch`, `--video` and `--camera` inspect a stream ([streams](streams.md)). They add
+`time`
 to the object and to the end of the file of `--json`, a line as soon as a part is judged. Ctrl-C and
 SIGTERM are the normal end of a stream: what was read is still judged, and the status is 0, 1 or 2
 by the results so far; a second one stops at once.

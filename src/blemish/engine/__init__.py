@@ -1,9 +1,10 @@
 """What an inspector runs: engines, and one engine a tile for large images."""
 
 from blemish.engine.base import Engine, Images, Laps, Maps, Nearest, Parts
-from blemish.engine.tiled import TiledEngine, tile_images, untiled
+from blemish.engine.tiled import TEMPLATES, TiledEngine, tile_images, untiled
 
 __all__ = [
+    "TEMPLATES",
     "Engine",
     "Images",
     "Laps",

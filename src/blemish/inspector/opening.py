@@ -7,8 +7,15 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from blemish.bundle import Manifest, read_content, read_part
-from blemish.engine import Engine
+from blemish.bundle import (
+    Manifest,
+    Tensors,
+    check_templates,
+    fitting_together,
+    read_content,
+    read_part,
+)
+from blemish.engine import TEMPLATES, Engine
 from blemish.errors import MissingExtraError
 from blemish.runtime import graph_engine
 
@@ -23,21 +30,27 @@ class Opening:
     def engine(self, folder: str | os.PathLike[str], manifest: Manifest) -> Engine:
         """The engine of a version's whole state, before its steps."""
         where = os.fspath(folder)
+
+        def read(part: str) -> Tensors:
+            tensors = read_part(folder, manifest, part)
+            if part == TEMPLATES:
+                check_templates(manifest, tensors, where)
+            return tensors
+
         if manifest.graphs is not None:
-            return graph_engine(
-                manifest,
-                lambda part: read_content(folder, manifest, part),
-                lambda part: read_part(folder, manifest, part),
-                where,
-                memory=self.memory,
+            with fitting_together(where):
+                return graph_engine(
+                    manifest,
+                    lambda part: read_content(folder, manifest, part),
+                    read,
+                    where,
+                    memory=self.memory,
+                )
+        learning = learning_floor(where=where)
+        with fitting_together(where):
+            made: Engine = learning.restored(
+                manifest, read, where, device=self.device, memory=self.memory
             )
-        made: Engine = learning_floor(where=where).restored(
-            manifest,
-            lambda part: read_part(folder, manifest, part),
-            where,
-            device=self.device,
-            memory=self.memory,
-        )
         return made
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from blemish.bundle import Manifest, Tensors
+from blemish.detector import check_settings
 from blemish.errors import BundleError, ParameterError
 from blemish.features import restore_backbone
 from blemish.learning.device import resolve_device
@@ -50,6 +51,7 @@ def restored(
             f"{where} has an option that this Blemish does not know ({error}); "
             "upgrade with: pip install -U blemish"
         ) from error
+    check_settings(kind, settings)
     backbone = restore_backbone(
         manifest.backbone.name,
         {name: torch.from_numpy(np.array(v)) for name, v in parts["backbone"].items()},
