@@ -60,7 +60,7 @@ def line(fitted: Inspector, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def own(line: Path, tmp_path: Path) -> Path:
     """An exported bundle to change."""
-    return Path(shutil.copytree(line, tmp_path / "board.blemish"))
+    return Path(shutil.copytree(line, tmp_path / "line.blemish"))
 
 
 def probes(parts: Path) -> list[Path]:

@@ -38,6 +38,14 @@ MODELS = (
     Model("hetmm-resnet18", "blemish", "HETMM", "HETMM", RESNET18),
     Model("hetmm-resnet50", "blemish", "HETMM", "HETMM", RESNET50),
     Model("hetmm-filterbank", "blemish", "HETMM", "HETMM", "filterbank"),
+    Model(
+        "hetmm-auto-resnet18",  # for parts and textures without a fixed place
+        "blemish",
+        "HETMM, windows auto",
+        "HETMM",
+        RESNET18,
+        {"windows": "auto"},
+    ),
     Model("tfanet-resnet18", "blemish", "TFA-Net small", "TFANet", RESNET18),
     Model(
         "patchcore1-resnet18",
