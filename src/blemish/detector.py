@@ -10,6 +10,7 @@ import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, ClassVar, Self, get_type_hints
 
 import numpy as np
@@ -205,16 +206,38 @@ def parse_settings(detector: type[Detector], settings: Sequence[str]) -> dict[st
     return parsed
 
 
+def check_settings(detector: type[Detector], settings: Mapping[str, Any]) -> None:
+    """Raise ParameterError for a value that is not of the kind that the constructor says."""
+    for key, value in settings.items():
+        try:
+            _check_kind(detector, key, value, strict=True)
+        except ValidationError as error:
+            raise ParameterError(f"{key}: {error.errors()[0]['msg'].lower()}") from error
+
+
 def _checked(detector: type[Detector], key: str, value: Any, setting: str) -> Any:
     """The value, if the constructor's annotation allows it; options without one pass."""
-    kind = get_type_hints(detector.__init__).get(key)
-    if kind is None:
-        return value
     try:
-        TypeAdapter(kind).validate_python(value)
+        _check_kind(detector, key, value, strict=False)
     except ValidationError as error:
         raise ParameterError(f"--set {setting}: {error.errors()[0]['msg'].lower()}") from error
     return value
+
+
+def _check_kind(detector: type[Detector], key: str, value: Any, *, strict: bool) -> None:
+    kind = _kinds(detector).get(key)
+    if kind is not None:
+        kind.validate_python(value, strict=strict)
+
+
+@cache
+def _kinds(detector: type[Detector]) -> dict[str, TypeAdapter[Any]]:
+    hints = get_type_hints(detector.__init__)
+    return {name: TypeAdapter(kind) for name, kind in hints.items() if name in _names(detector)}
+
+
+def _names(detector: type[Detector]) -> set[str]:
+    return set(inspect.signature(detector).parameters)
 
 
 def _parse_value(text: str) -> Any:

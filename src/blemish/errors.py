@@ -8,9 +8,15 @@ from __future__ import annotations
 
 
 class BlemishError(Exception):
-    """Base of all errors that are the user's to mend; `str(error)` is one sentence."""
+    """Base of all errors that are the user's to mend; `str(error)` is one printable sentence."""
 
     code = "blemish"
+
+    def __str__(self) -> str:
+        # Names of files and keys are the user's: a newline or half a character in one of them must
+        # not break the line, the log or the terminal.
+        text = super().__str__()
+        return text if text.isprintable() else "".join(map(_printable, text))
 
 
 # Images ---------------------------------------------------------------------------------
@@ -147,3 +153,9 @@ class MissingExtraError(BlemishError):
     """A part of Blemish is asked for whose extra is not installed."""
 
     code = "missing_extra"
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode()

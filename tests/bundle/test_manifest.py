@@ -115,7 +115,7 @@ def test_file_names_stay_in_the_folder(file: str) -> None:
 def test_thresholds_are_numbers(value: str) -> None:
     """A threshold that no score exceeds, or all do, is refused."""
     calibration = {**MANIFEST.model_dump()["calibration"], "threshold": float(value)}
-    with pytest.raises(BundleError, match=r"calibration\.threshold"):
+    with pytest.raises(BundleError, match="m is damaged: it holds a number that is not finite"):
         Manifest.from_json(signed(calibration=calibration), "m")
 
 

@@ -9,6 +9,7 @@ from blemish.bundle.graphs import (
     SourceRecord,
 )
 from blemish.bundle.history import HistoryEntry, read_history
+from blemish.bundle.loading import check_added, check_runs, check_templates, fitting_together
 from blemish.bundle.lock import locked
 from blemish.bundle.manifest import (
     PICTURES,
@@ -25,21 +26,16 @@ from blemish.bundle.manifest import (
     TemplateRecord,
     TrainingRecord,
 )
-from blemish.bundle.store import (
-    Content,
-    Draft,
-    Tensors,
-    check_target,
-    pack,
+from blemish.bundle.packing import Packed, pack_bundle, unpack_bundle
+from blemish.bundle.reading import (
     read_content,
     read_manifest,
     read_part,
     read_versions,
-    unpack,
     version_file,
-    write_bundle,
-    write_versions,
 )
+from blemish.bundle.store import Content, Draft, check_target, write_bundle, write_versions
+from blemish.bundle.tensors import Tensors, pack, unpack
 
 __all__ = [
     "PICTURES",
@@ -56,6 +52,7 @@ __all__ = [
     "Kind",
     "LevelRecord",
     "Manifest",
+    "Packed",
     "ParityRecord",
     "Precision",
     "Runtime",
@@ -65,15 +62,21 @@ __all__ = [
     "Tensors",
     "TemplateRecord",
     "TrainingRecord",
+    "check_added",
+    "check_runs",
     "check_target",
+    "check_templates",
+    "fitting_together",
     "locked",
     "pack",
+    "pack_bundle",
     "read_content",
     "read_history",
     "read_manifest",
     "read_part",
     "read_versions",
     "unpack",
+    "unpack_bundle",
     "version_file",
     "write_bundle",
     "write_versions",

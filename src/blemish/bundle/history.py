@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from blemish.bundle.manifest import Manifest
-from blemish.bundle.store import read_manifest, read_versions
+from blemish.bundle.reading import read_manifest, read_versions
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,12 @@ def locked(folder: str | os.PathLike[str], *, wait: float = WAIT) -> Iterator[No
     try:
         handle = os.open(path / NAME, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise BundleError(f"{path} cannot be written ({error.strerror or error})") from error
+        raise _refused(path, error) from error
     try:
-        _wait_for(handle, path, wait)
+        try:
+            _wait_for(handle, path, wait)
+        except OSError as error:  # some network drives have no locks
+            raise _refused(path, error) from error
         held.add(path)
         try:
             yield
@@ -47,6 +50,28 @@ def locked(folder: str | os.PathLike[str], *, wait: float = WAIT) -> Iterator[No
             held.discard(path)
     finally:
         os.close(handle)  # which gives the lock back too
+
+
+def try_lock(folder: Path) -> int | None:
+    """A handle that holds a lock on the folder itself until it is closed; None: it cannot be had.
+
+    Windows opens no folders, and there it never can.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        if _taken(handle):
+            return handle
+    except OSError:
+        pass
+    os.close(handle)
+    return None
+
+
+def _refused(path: Path, error: OSError) -> BundleError:
+    return BundleError(f"{path} cannot be written ({error.strerror or error}); nothing was changed")
 
 
 def _wait_for(handle: int, path: Path, wait: float) -> None:

@@ -5,31 +5,37 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, JsonValue, StringConstraints, ValidationError, model_validator
 
+from blemish.bundle.checking import check
 from blemish.bundle.graphs import GraphsRecord
 from blemish.bundle.records import Record
+from blemish.bundle.strict_json import LARGEST, read_json
 from blemish.errors import BundleError
 
 # 1 had no history: one version, whose templates all came from `fit`; 2 had no graphs.
 FORMAT = 3
 NAME = "manifest.json"
+VERSIONS = "versions"  # the folder of all versions' manifests
 VECTORS = "vectors"  # the part with test vectors of an export
 VIEW = "view"  # the part with what the view has learned
 PICTURES = "pictures"  # parts of this name, and those that begin with it and "-"
 
 Kind = Literal["fit", "update", "calibrate", "rollback", "export"]
 
-
-_FILE = r"^[A-Za-z0-9][A-Za-z0-9._\-]*$"  # a name in the folder, never a way out of it
+# A name in the folder, never a way out of it, on any system.
+_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._\-]*[A-Za-z0-9_\-])?$"
+FileName = Annotated[str, StringConstraints(pattern=_NAME, max_length=200)]
+# A part's file begins with the part's name and, where that has one, ends in its suffix.
+PartName = Annotated[str, StringConstraints(pattern=_NAME, max_length=100)]
 
 
 class FileRecord(Record):
     """One file of the bundle: its name there, sha256 and size."""
 
-    file: str = Field(pattern=_FILE)
+    file: FileName
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
 
@@ -109,7 +115,7 @@ class ChangeRecord(Record):
     note: str = ""
     added: list[str] = Field(default_factory=list)
     removed: list[str] = Field(default_factory=list)
-    restored: int | None = None
+    restored: int | None = Field(default=None, ge=1)
 
 
 class StepRecord(Record):
@@ -128,9 +134,9 @@ class TrainingRecord(Record):
     """What was learned from: where, how many images, with which seed, in how many seconds."""
 
     source: str
-    images: int
+    images: int = Field(ge=0)
     seed: int
-    seconds: float
+    seconds: float = Field(ge=0)
 
 
 class Manifest(Record):
@@ -141,17 +147,17 @@ class Manifest(Record):
     could not be promised: with the pictures they allow a calibration after each update.
     """
 
-    format: int = FORMAT
+    format: int = Field(default=FORMAT, ge=1)
     name: str
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, lt=10**9)
     created: str
-    parent: str | None = Field(default=None, pattern=_FILE)
+    parent: FileName | None = None
     change: ChangeRecord = Field(default_factory=ChangeRecord)
     method: str
     parameters: dict[str, JsonValue]
     learned: dict[str, JsonValue] = Field(default_factory=dict)
     view: dict[str, JsonValue]
-    bit_depth: int | None
+    bit_depth: int | None = Field(ge=8, le=16)
     backbone: BackboneRecord
     training: TrainingRecord
     calibration: CalibrationRecord | None
@@ -159,10 +165,10 @@ class Manifest(Record):
     rule: RuleRecord = Field(default_factory=RuleRecord)
     good: list[str] = Field(default_factory=list)
     templates: list[TemplateRecord]
-    steps: list[StepRecord] = Field(default_factory=list)
+    steps: list[StepRecord] = Field(default_factory=list, max_length=1024)
     software: dict[str, str]
     graphs: GraphsRecord | None = None
-    files: dict[str, FileRecord] = Field(default_factory=dict)
+    files: dict[PartName, FileRecord] = Field(default_factory=dict)
 
     @property
     def whole_templates(self) -> int:
@@ -171,11 +177,10 @@ class Manifest(Record):
 
     @property
     def state_parts(self) -> list[str]:
-        """The parts that hold the whole detector as it was before `steps`."""
+        """The parts whose tensors are the whole detector as it was before `steps`."""
         others = {step.part for step in self.steps} | {VECTORS, VIEW}
-        if self.graphs is not None:
-            others |= set(self.graphs.parts.values())
-        return [name for name in self.files if name not in others and not is_pictures(name)]
+        tensors = [name for name in self.files if not suffix_of(name)]  # others are graphs
+        return [name for name in tensors if name not in others and not is_pictures(name)]
 
     @property
     def picture_parts(self) -> list[str]:
@@ -185,15 +190,21 @@ class Manifest(Record):
     def to_json(self) -> bytes:
         """The manifest with a checksum over itself, so that a changed manifest is noticed too."""
         body = self.model_dump(mode="json")
-        return (json.dumps({**body, "sha256": _digest(body)}, indent=2) + "\n").encode()
+        data = (json.dumps({**body, "sha256": _digest(body)}, indent=2) + "\n").encode()
+        if len(data) > LARGEST:
+            raise BundleError(
+                f"the manifest of version {self.version} would have {len(data)} bytes, more than "
+                f"the {LARGEST} that are read again; learn from fewer images"
+            )
+        return data
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> Manifest:
         """Read and check a manifest; `where` names it in errors."""
         try:
-            body: Any = json.loads(data)
+            body = read_json(data)
         except ValueError as error:
-            raise BundleError(f"{where} is damaged: it is not readable JSON") from error
+            raise BundleError(f"{where} is damaged: {error}") from error
         if not isinstance(body, dict) or "format" not in body:
             raise BundleError(f"{where} is not the manifest of a Blemish bundle")
         if isinstance(body["format"], int) and body["format"] > FORMAT:
@@ -207,11 +218,20 @@ class Manifest(Record):
                 "restore it, or make the bundle again"
             )
         try:
-            return cls.model_validate(_upgraded(body))
+            manifest = cls.model_validate(_upgraded(body))
+            check(manifest)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
             raise BundleError(f"{where} is not valid: {field}: {first['msg']}") from error
+        except ValueError as error:
+            raise BundleError(f"{where} is not valid: {error}") from error
+        return manifest
+
+
+def suffix_of(part: str) -> str:
+    """The suffix of a part that is no tensors but a file of another kind (`match.onnx`), or ""."""
+    return Path(part).suffix
 
 
 def is_pictures(part: str) -> bool:
@@ -242,7 +262,7 @@ def _upgraded(body: dict[str, Any]) -> dict[str, Any]:
 def is_manifest(path: Path) -> bool:
     """Whether `path` is a Blemish manifest, perhaps changed: its folder may be written over."""
     try:
-        body = json.loads(path.read_bytes())
+        body = read_json(read_small(path))
     except (OSError, ValueError):
         return False
     return isinstance(body, dict) and {"format", "method", "files"} <= body.keys()
@@ -251,3 +271,9 @@ def is_manifest(path: Path) -> bool:
 def _digest(body: dict[str, Any]) -> str:
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read_small(path: Path) -> bytes:
+    """The bytes of a file, of one too large for a manifest only so many that this shows."""
+    with path.open("rb") as file:
+        return file.read(LARGEST + 1)

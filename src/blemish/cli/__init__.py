@@ -24,6 +24,7 @@ from blemish.cli import (
     export,
     fit,
     inspect,
+    pack,
     update,
     weights,
 )
@@ -43,6 +44,8 @@ app.command("fit")(fit.fit)
 app.command("inspect")(inspect.inspect)
 app.command("calibrate")(calibrate.calibrate)
 app.command("update", cls=update.ManyValues)(update.update)
+app.command("pack")(pack.pack)
+app.command("unpack")(pack.unpack)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
 app.command("export")(export.export)

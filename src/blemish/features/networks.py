@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Self
 
 import timm
@@ -40,11 +41,17 @@ class NetworkBackbone(Backbone):
         self.set_taps()
 
     def load_own(self, tensors: dict[str, Tensor]) -> None:
-        """Copy in what `tensors()` gave: the names of the network after its taps are set."""
+        """Take in what `tensors()` gave: the names of the network after its taps are set."""
         self.set_taps()
         self.load_state_dict(
-            {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+            {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()},
+            assign=True,
         )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether some tensor of the network has a shape alone, and no values."""
+        return any(tensor.is_meta for tensor in (*self.parameters(), *self.buffers()))
 
     def initialise(self, seed: int) -> None:
         """Random weights; the same seed gives the same network."""
@@ -71,12 +78,13 @@ class TimmBackbone(NetworkBackbone):
     whose stages do not end in a ReLU give the stage's output either way.
     """
 
-    def __init__(self, name: str, *, levels: Sequence[int], taps: str) -> None:
+    def __init__(self, name: str, *, levels: Sequence[int], taps: str, empty: bool = False) -> None:
         architecture = VARIANTS.get(name, name)
         try:
-            net: Any = timm.create_model(
-                architecture, pretrained=False, features_only=True, out_indices=tuple(levels)
-            )
+            with _place(empty):
+                net: Any = timm.create_model(
+                    architecture, pretrained=False, features_only=True, out_indices=tuple(levels)
+                )
         except (RuntimeError, ValueError, AssertionError, IndexError) as error:
             raise ParameterError(
                 f"timm has no backbone '{name}' that gives the feature levels {list(levels)} "
@@ -104,7 +112,7 @@ class MobileNetV2Backbone(NetworkBackbone):
 
     BLOCK: ClassVar = {0: 1, 1: 3, 2: 6, 3: 13}  # level: the last block of its stride
 
-    def __init__(self, name: str, *, levels: Sequence[int]) -> None:
+    def __init__(self, name: str, *, levels: Sequence[int], empty: bool = False) -> None:
         from torchvision.models import mobilenet_v2
 
         super().__init__(name)
@@ -112,9 +120,9 @@ class MobileNetV2Backbone(NetworkBackbone):
             raise ParameterError(f"{name} has the levels 0 to 3, not {list(levels)}")
         self.blocks = [self.BLOCK[level] for level in levels]
         # The name 'features' inside `net` keeps torchvision's own names for the tensors.
-        self.net = nn.ModuleDict(
-            {"features": mobilenet_v2(weights=None).features[: max(self.blocks) + 1]}
-        )
+        with _place(empty):
+            whole = mobilenet_v2(weights=None).features
+        self.net = nn.ModuleDict({"features": whole[: max(self.blocks) + 1]})
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """The maps of normalised images."""
@@ -124,6 +132,11 @@ class MobileNetV2Backbone(NetworkBackbone):
             if index in self.blocks:
                 maps.append(images)
         return maps
+
+
+def _place(empty: bool) -> AbstractContextManager[object]:
+    """Where a network is made: with `empty` its tensors have shapes and no memory."""
+    return torch.device("meta") if empty else nullcontext()
 
 
 def load_strictly(net: nn.Module, tensors: dict[str, Tensor], source: str, name: str) -> None:

@@ -82,8 +82,14 @@ def restore_backbone(
 
         backbone = OnnxBackbone(name, tensors["graph"].numpy().tobytes(), levels=levels)
     else:
-        network = _network(name.removeprefix("random:").partition("@")[0], levels, taps)
+        architecture = name.removeprefix("random:").partition("@")[0]
+        # Shapes alone first: tensors that do not fit then cost no memory, and none are made to be
+        # replaced.
+        network = _network(architecture, levels, taps, empty=True)
         network.load_own(tensors)
+        if network.is_empty:  # it has tensors that no file keeps
+            network = _network(architecture, levels, taps)
+            network.load_own(tensors)
         backbone = network
         backbone.name = name
     backbone.weights_sha256 = weights_sha256
@@ -95,7 +101,9 @@ def check_weights(name: str, tensors: dict[str, Tensor], source: str) -> None:
     _network(name, (1, 2, 3), "post").load(tensors, source)
 
 
-def _network(name: str, levels: Sequence[int], taps: str) -> NetworkBackbone:
+def _network(
+    name: str, levels: Sequence[int], taps: str, *, empty: bool = False
+) -> NetworkBackbone:
     # timm would look addresses such as hf-hub:... up on the network.
     if not NETWORK_NAME.fullmatch(name):
         raise ParameterError(
@@ -106,8 +114,8 @@ def _network(name: str, levels: Sequence[int], taps: str) -> NetworkBackbone:
     from blemish.features.networks import MobileNetV2Backbone, TimmBackbone
 
     if name == MOBILENET:
-        return MobileNetV2Backbone(name, levels=levels)
-    return TimmBackbone(name, levels=levels, taps=taps)
+        return MobileNetV2Backbone(name, levels=levels, empty=empty)
+    return TimmBackbone(name, levels=levels, taps=taps, empty=empty)
 
 
 def _check(levels: Sequence[int], taps: str) -> None:

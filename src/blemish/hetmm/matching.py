@@ -52,6 +52,8 @@ def mutual_match(
     check_windows(forward, backward)
     batch, _, height, width = query.shape
     _check_shapes(query, bank)
+    reach = 2 * max(height, width) - 1  # from one border to the other: wider windows see no more
+    forward, backward = min(forward, reach), min(backward, reach)
     if forward == 0 and backward == 0:
         nothing = query.new_zeros(batch, height, width, dtype=torch.float)
         return nothing, nothing.clone()

@@ -15,6 +15,8 @@ from blemish.imaging.augmentation import copies
 if TYPE_CHECKING:
     from blemish.hetmm.detector import HETMM
 
+WIDEST = 999  # pixels: an average or a Gaussian any wider leaves nothing to see
+
 
 def levels_on(windows: Windows, weights: Sequence[float]) -> list[int]:
     """Which levels count: those with a window in some direction and a weight."""
@@ -75,11 +77,13 @@ def _check_templates(detector: HETMM) -> None:
 
 
 def _check_numbers(detector: HETMM) -> None:
-    if detector.average < 1 or detector.average % 2 == 0:
+    if not 1 <= detector.average <= WIDEST or detector.average % 2 == 0:
         raise ParameterError(
             f"average is {detector.average}; it is an odd whole number of pixels, 1 for none"
         )
     if any(not 0 <= value <= 1 for value in detector.alpha):
         raise ParameterError(f"alpha is {list(detector.alpha)}; each value lies between 0 and 1")
-    if detector.sigma < 0 or detector.batch_size < 1:
-        raise ParameterError("sigma must be at least 0 and batch_size at least 1")
+    if not 0 <= detector.sigma <= WIDEST or detector.batch_size < 1:
+        raise ParameterError(
+            f"sigma must be at least 0 and at most {WIDEST}, and batch_size at least 1"
+        )

@@ -1,7 +1,16 @@
 """Reading, framing and drawing images; OpenCV and Pillow are imported at first use."""
 
 from blemish.imaging.drawing import encode_jpeg, encode_png, overlay
-from blemish.imaging.files import IMAGE_SUFFIXES, atomic_write, expand, list_images, umask
+from blemish.imaging.files import (
+    IMAGE_SUFFIXES,
+    TEMPORARY_NAME,
+    atomic_file,
+    atomic_write,
+    expand,
+    list_images,
+    sync_folder,
+    umask,
+)
 from blemish.imaging.reading import MAX_PIXELS, read_image, read_samples
 from blemish.imaging.sequence import ImageSequence, Progress, digest, silent
 from blemish.imaging.tiling import Tiling
@@ -20,7 +29,10 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "list_images",
     "expand",
+    "TEMPORARY_NAME",
+    "atomic_file",
     "atomic_write",
+    "sync_folder",
     "umask",
     "overlay",
     "encode_png",

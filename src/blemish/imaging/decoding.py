@@ -1,8 +1,7 @@
 """Encoded bytes become samples with all their bits, or an error that says what is damaged.
 
-PNG is walked by its specification (third edition, section 5: chunks and their CRC) and its
-pixels, like TIFF colour of more than 8 bits, come from OpenCV: Pillow reduces 16-bit colour to
-8 bits in silence, skips the CRC of pixel data and fills a short PNG with black. All else comes
+PNG's pixels, like TIFF colour of more than 8 bits, come from OpenCV: Pillow reduces 16-bit colour
+to 8 bits in silence, skips the CRC of pixel data and fills a short PNG with black. All else comes
 from Pillow. Colour profiles and gamma are ignored. One kind of damage cannot be seen: libjpeg
 only warns when a JPEG's data stop early but an end marker follows.
 """
@@ -11,7 +10,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -25,6 +23,7 @@ from blemish.errors import (
     ImageSizeError,
     ImageTruncatedError,
 )
+from blemish.imaging.containers import MOST_SCANS, PNG_SIGNATURE, jpeg_scans, png_chunks
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -34,7 +33,6 @@ Samples: TypeAlias = npt.NDArray[Any]
 
 _EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr"}
 _ORIENTATION = 274
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
@@ -70,7 +68,7 @@ def decode(data: bytes, name: str, max_pixels: int) -> Samples:
 
 
 def _decoder_of(data: bytes) -> Callable[[bytes, str, int], Samples] | None:
-    if data.startswith(_PNG_SIGNATURE):
+    if data.startswith(PNG_SIGNATURE):
         return _decode_png
     if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return _decode_tiff
@@ -111,6 +109,10 @@ def _decode_with_pillow(data: bytes, name: str, max_pixels: int) -> Samples:
     with plugins[data[:2]](io.BytesIO(data)) as image:
         check_size(*image.size, name, max_pixels)
         _check_single(getattr(image, "is_animated", False), name)
+        if isinstance(image, JpegImageFile) and (scans := jpeg_scans(data)) > MOST_SCANS:
+            raise ImageFormatError(
+                f"{name}: this JPEG has {scans} scans, where ten are usual; save it again."
+            )
         # Many cameras' 32-bit BMP leave the fourth byte zero, which read as alpha is all white.
         samples = _eight_bit(image, name, alpha=not isinstance(image, BmpImageFile))
         return _upright(samples, _pillow_orientation(image))
@@ -170,32 +172,14 @@ def _opencv_samples(data: bytes, name: str) -> Samples:
 def _decode_png(data: bytes, name: str, max_pixels: int) -> Samples:
     width, height = struct.unpack_from(">II", data, 16)
     check_size(width, height, name, max_pixels)
-    chunks = _png_chunks(data, name)
+    chunks, needed = png_chunks(data)
     depth, colour = chunks[b"IHDR"][8:10]
     animation = chunks.get(b"acTL")
     _check_single(animation is not None and struct.unpack_from(">I", animation)[0] > 1, name)
-    samples = _opencv_samples(data, name)
+    samples = _opencv_samples(needed, name)
     if colour == 0 and b"tRNS" in chunks:
         samples = _grey_with_key(samples, depth, struct.unpack(">H", chunks[b"tRNS"])[0])
     return _upright(samples, _exif_orientation(chunks.get(b"eXIf", b"")))
-
-
-def _png_chunks(data: bytes, name: str) -> dict[bytes, bytes]:
-    """Each chunk's data by type, except pixels, after checking every CRC up to IEND."""
-    chunks: dict[bytes, bytes] = {}
-    view, at = memoryview(data), len(_PNG_SIGNATURE)
-    while b"IEND" not in chunks:
-        if at + 12 > len(data):
-            raise _damaged(name, "it ends before its IEND chunk")
-        length, kind = struct.unpack_from(">I4s", data, at)
-        end = at + 8 + length
-        if end + 4 > len(data):
-            raise _damaged(name, f"it ends inside chunk {kind!r}")
-        if zlib.crc32(view[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            raise _damaged(name, f"chunk {kind!r} has a wrong checksum")
-        chunks.setdefault(kind, b"" if kind == b"IDAT" else data[at + 8 : end])
-        at = end + 4
-    return chunks
 
 
 def _grey_with_key(grey: Samples, depth: int, key: int) -> Samples:

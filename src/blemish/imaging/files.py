@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from blemish.errors import NoImagesError
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".mpo", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
 )
+
+# What a file is called while it is being written: after a kill it stays, and may be removed.
+TEMPORARY_NAME = re.compile(r"^\..+\.[a-z0-9_]{8}\.tmp$")
 
 PathLike = str | os.PathLike[str]
 
@@ -91,6 +96,16 @@ def atomic_write(path: PathLike, data: bytes) -> None:
     The bytes reach the disk before the name changes; the folder must exist. OSError passes
     through, with the temporary file removed.
     """
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
+    """A file to write into that becomes `path` when the block ends, whole, and is gone on an error.
+
+    Until then it has a hidden name beside `path`, which TEMPORARY_NAME fits.
+    """
     import tempfile  # here, because it takes as long to import as the rest of this package
 
     target = Path(path)
@@ -99,15 +114,16 @@ def atomic_write(path: PathLike, data: bytes) -> None:
     )
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, _mode_of(target))
         os.replace(temporary, target)
     except BaseException:  # KeyboardInterrupt too must leave no temporary file
-        os.unlink(temporary)
+        with suppress(OSError):  # a disk that fails here too must not hide the first error
+            os.unlink(temporary)
         raise
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def _mode_of(target: Path) -> int:
@@ -125,8 +141,8 @@ def umask() -> int:
     return mask
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system can open a folder (not Windows)."""
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable, where the system can open a folder (not Windows)."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.bundle import Tensors
-from blemish.errors import BundleError, ParameterError
-from blemish.imaging import ImageSequence
+from blemish.errors import BundleError, ImageError, ParameterError
+from blemish.imaging import ImageSequence, read_image
 
 Image = npt.NDArray[np.float32]  # [H, W, 3], RGB in [0, 1]
 Part = Callable[[], Tensors]  # the pictures of one file of a bundle: id to PNG bytes
@@ -25,10 +25,15 @@ class Pictures:
     """Good images by id: some at hand (arrays, files), the others in a bundle. Immutable."""
 
     def __init__(
-        self, at_hand: Mapping[str, Callable[[], Image]] | None = None, parts: Iterable[Part] = ()
+        self,
+        at_hand: Mapping[str, Callable[[], Image]] | None = None,
+        parts: Iterable[Part] = (),
+        *,
+        hw: tuple[int, int] = (0, 0),
     ) -> None:
         self._at_hand = dict(at_hand or {})
         self._parts = tuple(parts)
+        self._hw = hw  # height and width of those in `parts`
 
     def __contains__(self, key: object) -> bool:
         return key in self._at_hand or self._stored(str(key)) is not None
@@ -43,12 +48,12 @@ class Pictures:
                 f"no picture of '{key}' was kept: it is not a good image of this inspector, or "
                 "pictures were left out when it was made"
             )
-        return decode(stored, key)
+        return decode(stored, key, self._hw)
 
     def having(self, ids: Sequence[str], images: Sequence[Image]) -> Pictures:
         """These pictures and those of `images`, which have `ids`."""
         more = {key: _reader(images, index) for index, key in enumerate(ids)}
-        return Pictures({**more, **self._at_hand}, self._parts)
+        return Pictures({**more, **self._at_hand}, self._parts, hw=self._hw)
 
     def encoded(self, ids: Iterable[str]) -> Tensors:
         """PNG bytes [n] of the pictures `ids`, as a bundle holds them."""
@@ -107,16 +112,21 @@ def encode(image: Image) -> npt.NDArray[np.uint8]:
     return np.asarray(data, np.uint8).ravel()
 
 
-def decode(data: npt.NDArray[Any], key: str) -> Image:
-    """The image of `encode`; `key` names it in errors."""
-    import cv2
-
-    samples = None
-    if data.dtype == np.uint8 and data.ndim == 1 and data.size:
-        samples = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    if samples is None or samples.ndim != 3 or samples.shape[2] != 3:
-        raise BundleError(f"the picture '{key}' in the bundle is not readable; make it again")
-    return _as_float(samples[..., ::-1])
+def decode(data: npt.NDArray[Any], key: str, hw: tuple[int, int]) -> Image:
+    """The image [H, W, 3] of `encode`; `key` names it in errors."""
+    try:
+        # Not more than the view has is decoded, whatever the file says.
+        image = read_image(data.astype(np.uint8, casting="no").tobytes(), max_pixels=hw[0] * hw[1])
+    except (ImageError, TypeError) as error:
+        raise BundleError(
+            f"the picture '{key}' in the bundle is not readable ({error}); make it again"
+        ) from error
+    if image.shape != (*hw, 3):
+        raise BundleError(
+            f"the picture '{key}' in the bundle has {image.shape[1]} x {image.shape[0]} pixels "
+            f"instead of {hw[1]} x {hw[0]}; make it again"
+        )
+    return image
 
 
 def as_bytes(image: Image) -> npt.NDArray[np.uint8]:

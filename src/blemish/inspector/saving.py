@@ -21,6 +21,9 @@ from blemish.bundle import (
     Manifest,
     TemplateRecord,
     TrainingRecord,
+    check_added,
+    check_runs,
+    fitting_together,
     pack,
     read_content,
     read_manifest,
@@ -108,6 +111,8 @@ def load_snapshot(folder: Folder, opening: Opening) -> Snapshot:
 def restore(folder: Folder | None, version: Version, opening: Opening) -> Snapshot:
     """A version able to inspect: its whole state, then its steps in the order they were done."""
     manifest = version.manifest
+    with fitting_together(str(folder)):
+        view = View.from_dict(manifest.view)
     engine = version.base or opening.engine(_known(folder), manifest)
     for step in manifest.steps:
         if step.part is not None:
@@ -115,9 +120,14 @@ def restore(folder: Folder | None, version: Version, opening: Opening) -> Snapsh
                 sheets = unpack(version.contents[step.part]())
             else:
                 sheets = read_part(_known(folder), manifest, step.part)
-            engine = engine.added(sheets, step.samples)
+                check_added(manifest, sheets, step.samples, str(folder))
+            with fitting_together(str(folder)):
+                engine = engine.added(sheets, step.samples)
         if step.removed:
-            engine = engine.removed(step.removed)
+            with fitting_together(str(folder)):
+                engine = engine.removed(step.removed)
+    if version.base is None:
+        check_runs(lambda image: engine.maps([image])[0], (view.size, view.size), str(folder))
     calibration = recorded_calibration(manifest.calibration)
     return Snapshot(version, engine, calibration, pictures_of(folder, manifest))
 
@@ -128,7 +138,8 @@ def pictures_of(folder: Folder | None, manifest: Manifest) -> Pictures:
     def part(name: str) -> Part:
         return cache(lambda: read_part(_known(folder), manifest, name))
 
-    return Pictures(parts=[part(name) for name in manifest.picture_parts])
+    size = View.from_dict(manifest.view).size
+    return Pictures(parts=[part(name) for name in manifest.picture_parts], hw=(size, size))
 
 
 def drafts(

@@ -32,7 +32,7 @@ from blemish.tfanet.features import (
     default_levels,
 )
 from blemish.tfanet.network import TFANet as Network
-from blemish.tfanet.network import build_network
+from blemish.tfanet.network import build_network, check_fits
 from blemish.tfanet.presets import TFANetConfig
 from blemish.tfanet.presets import preset as named_preset
 from blemish.tfanet.scoring import anomaly_maps, image_scores
@@ -220,8 +220,8 @@ class TFANet(Detector):
         device = next(iter(backbone.buffers())).device
         tensors = {k: torch.from_numpy(np.array(v)) for k, v in parts["network"].items()}
         tokens = tensors.pop("template_tokens", None)
-        channels = int(tensors["embed.weight"].shape[1])
-        network = build_network(channels, config)
+        check_fits(tensors, tokens, config)
+        network = build_network(int(tensors["embed.weight"].shape[1]), config)
         network.load_state_dict(tensors)
         self.templates_, self.held_out_ = templates, []
         extractor = FeatureExtractor(backbone, config).to(device)

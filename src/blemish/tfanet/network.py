@@ -13,6 +13,7 @@ Letters, the paper's where it has one:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, cast
 
 import torch
@@ -258,6 +259,26 @@ class TFANet(nn.Module):
         nn.init.xavier_uniform_(self.embed.weight.view(self.config.dim, -1))
         if self.cls is not None:
             nn.init.normal_(self.cls, std=0.02)
+
+
+def check_fits(state: Mapping[str, Tensor], tokens: Tensor | None, config: TFANetConfig) -> None:
+    """Raise ParameterError unless tensors are those of a network with these options.
+
+    `tokens` are the template's. Nothing is allocated, however large the options are.
+    """
+    with torch.device("meta"):
+        network = TFANet(int(state["embed.weight"].shape[1]), config)
+    expected = {name: list(value.shape) for name, value in network.state_dict().items()}
+    found = {name: list(value.shape) for name, value in state.items()}
+    if config.uses_template:
+        expected["template_tokens"] = [1, config.templates * network.tokens, config.dim]
+        found["template_tokens"] = [] if tokens is None else list(tokens.shape)
+    if found != expected:
+        name = min(key for key in found.keys() | expected if found.get(key) != expected.get(key))
+        raise ParameterError(
+            f"the network's tensor '{name}' is of shape {found.get(name)}, its options give "
+            f"{expected.get(name)}"
+        )
 
 
 def build_network(channels: int, config: TFANetConfig) -> TFANet:

@@ -22,6 +22,9 @@ from pydantic import (
 
 from blemish.errors import ParameterError
 
+# Far beyond what is useful: numbers that no memory holds are told at once.
+Width = Annotated[int, Field(ge=1, le=16384)]
+Depth = Annotated[int, Field(ge=1, le=256)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 # Left to right, so that the text "3" means the index 3 and the text "0.5" the ratio 0.5.
 MaskRatio = Annotated[Fraction | Literal["random"], Field(union_mode="left_to_right")]
@@ -40,19 +43,19 @@ class TFANetConfig:
     # Network ----------------------------------------------------------------------------
     variant: Literal["tfa", "keep_input", "no_fdrm", "plain"] = "tfa"
     """Fig. 8 and 4.3.4: tfa (C, the paper's), keep_input (A), no_fdrm (B), plain (ViT, no TFAM)."""
-    patch: PositiveInt = 4
+    patch: Annotated[int, Field(ge=1, le=256)] = 4
     """K, the side of a patch in feature pixels; 4.3.2 tries 2, 4, 8 and 16."""
-    grid: PositiveInt = 64
+    grid: Annotated[int, Field(ge=1, le=1024)] = 64
     """H = W, the side all feature levels are resized to (eq. 1)."""
-    dim: PositiveInt = 768
+    dim: Width = 768
     """D, the width of TFAM's tokens."""
-    depth: PositiveInt = 12
+    depth: Depth = 12
     """TFAM's transformer blocks."""
     heads: PositiveInt = 12
     """TFAM's attention heads."""
-    fdrm_dim: PositiveInt = 512
+    fdrm_dim: Width = 512
     """E, the width of FDRM's tokens."""
-    fdrm_depth: PositiveInt = 8
+    fdrm_depth: Depth = 8
     """FDRM's transformer blocks."""
     fdrm_heads: PositiveInt = 16
     """FDRM's attention heads."""
@@ -114,7 +117,7 @@ class TFANetConfig:
     """Order of the dual map's steps: the first in the release, the second in the paper."""
     image_score: Literal["std", "max"] = "std"
     """Image score: population standard deviation of the map (paper) or its maximum."""
-    sigma: NonNegativeFloat = 4.0
+    sigma: Annotated[float, Field(ge=0, le=999)] = 4.0
     """Gaussian filter in output pixels; 0: none."""
     inference_precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the network when it inspects; the map itself is always made in float32."""
