@@ -52,6 +52,7 @@ __all__ = [
     "Kind",
     "LevelRecord",
     "Manifest",
+    "Packed",
     "ParityRecord",
     "Precision",
     "Runtime",

@@ -18,6 +18,7 @@ def check(manifest: Manifest) -> None:
     _check_once("good", manifest.good)
     _check_files(manifest)
     _check_steps(manifest)
+    _check_graphs(manifest)
     calibration = manifest.calibration
     if calibration is not None:
         for name in ("scores", "peaks"):
@@ -38,6 +39,20 @@ def _check_files(manifest: Manifest) -> None:
     for part, record in manifest.files.items():
         if record.file.lower() in RESERVED:
             raise ValueError(f"files.{part}: '{record.file}' is the name of something else")
+
+
+def _check_graphs(manifest: Manifest) -> None:
+    graphs = manifest.graphs
+    if graphs is None:
+        return
+    for role, part in graphs.parts.items():
+        if part not in manifest.files:
+            raise ValueError(f"graphs.parts.{role}: there is no file '{part}'")
+    size = manifest.view.get("size")
+    if (graphs.height, graphs.width) != (size, size):
+        raise ValueError(
+            f"graphs: they take {graphs.width} x {graphs.height}, the view gives {size}"
+        )
 
 
 def _check_steps(manifest: Manifest) -> None:

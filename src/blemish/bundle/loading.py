@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from blemish.errors import BlemishError, BundleError, MissingExtraError
 # View pixels a side of a feature map's pixel: no network shrinks further, so a larger view is a lie
 # that would cost memory before the maps are found not to fit.
 LARGEST_STRIDE = 64
+_LEVEL = re.compile(r"(|tile[0-9]+\.)level([0-9]+)")  # a tile's name leads where there are tiles
 _SHOWN = 200  # characters of another package's message
 
 
@@ -39,15 +41,17 @@ def fitting_together(where: str) -> Iterator[None]:
 
 
 def check_runs(
-    run: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]], side: int, where: str
+    run: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]],
+    hw: tuple[int, int],
+    where: str,
 ) -> None:
-    """Raise BundleError unless a plain grey image [side, side, 3] gets a map [side, side].
+    """Raise BundleError unless a plain grey image [H, W, 3] of the view gets a map [H, W].
 
     So a bundle whose parts do not fit is refused on loading, and not with the line's first part.
     """
     with fitting_together(where):
-        found = run(np.full((side, side, 3), 0.5, np.float32))
-        if found.shape != (side, side) or not np.isfinite(found).all():
+        found = run(np.full((*hw, 3), 0.5, np.float32))
+        if found.shape != hw or not np.isfinite(found).all():
             raise BundleError(
                 f"{where} is damaged: it gives a map of {list(found.shape)} that is not all "
                 "numbers; restore it, or make it again"
@@ -60,11 +64,11 @@ def check_templates(manifest: Manifest, templates: Tensors, where: str) -> None:
     `templates` are those of the part `templates`, as they were before the steps.
     """
     with fitting_together(where):
-        levels = [name for name in templates if name.startswith("level")]
+        levels = [found for name in templates if (found := _LEVEL.fullmatch(name))]
         if not levels:
             raise ValueError("there are no templates")
-        for name in levels:
-            _check_level(templates, name.removeprefix("level"), manifest)
+        for found in levels:
+            _check_level(templates, found[1], found[2], manifest)
 
 
 def check_added(manifest: Manifest, sheets: Tensors, samples: int, where: str) -> None:
@@ -80,15 +84,15 @@ def check_added(manifest: Manifest, sheets: Tensors, samples: int, where: str) -
             )
 
 
-def _check_level(templates: Tensors, level: str, manifest: Manifest) -> None:
-    values, sources = templates[f"level{level}"], templates.get(f"sources{level}")
+def _check_level(templates: Tensors, tile: str, level: str, manifest: Manifest) -> None:
+    values, sources = templates[f"{tile}level{level}"], templates.get(f"{tile}sources{level}")
     if values.dtype.kind != "f" or values.ndim not in (2, 4) or 0 in values.shape:
         raise ValueError(f"level {level} is {values.dtype} of shape {list(values.shape)}")
     place: tuple[int, ...]
     if values.ndim == 2:  # vectors [M, D] without a place
-        height, width = (int(side) for side in templates[f"shape{level}"])
+        height, width = (int(side) for side in templates[f"{tile}shape{level}"])
         place = values.shape[:1]
-        _check_numbers(templates, f"places{level}", place)
+        _check_numbers(templates, f"{tile}places{level}", place)
     else:  # sheets [N, C, H, W]
         height, width = values.shape[2:]
         place = (values.shape[0], height, width)
@@ -97,7 +101,7 @@ def _check_level(templates: Tensors, level: str, manifest: Manifest) -> None:
         raise ValueError(f"level {level} is {width} x {height} in a view of {side} pixels")
     samples = manifest.whole_templates
     if sources is not None:
-        _check_numbers(templates, f"sources{level}", place, samples)
+        _check_numbers(templates, f"{tile}sources{level}", place, samples)
     elif values.ndim == 2 or values.shape[0] != samples:
         raise ValueError(f"level {level} does not hold the {samples} templates that are listed")
 

@@ -18,6 +18,7 @@ from blemish.errors import BundleError
 # 1 had no history: one version, whose templates all came from `fit`; 2 had no graphs.
 FORMAT = 3
 NAME = "manifest.json"
+VERSIONS = "versions"  # the folder of all versions' manifests
 VECTORS = "vectors"  # the part with test vectors of an export
 VIEW = "view"  # the part with what the view has learned
 VERSIONS = "versions"  # the folder of all versions' manifests
@@ -179,7 +180,7 @@ class Manifest(Record):
     def state_parts(self) -> list[str]:
         """The parts whose tensors are the whole detector as it was before `steps`."""
         others = {step.part for step in self.steps} | {VECTORS, VIEW}
-        tensors = [name for name in self.files if not suffix_of(name)]
+        tensors = [name for name in self.files if not suffix_of(name)]  # others are graphs
         return [name for name in tensors if name not in others and not is_pictures(name)]
 
     @property

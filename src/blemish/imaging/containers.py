@@ -1,7 +1,6 @@
 """The containers of image files, walked before a decoder sees them: checksums, and what only costs.
 
-PNG by its specification (third edition, section 5: chunks and their CRC), JPEG by ITU T.81 (annex
-B).
+PNG by its specification (third edition, section 5: chunks and their CRC), JPEG by ITU T.81 (B).
 """
 
 from __future__ import annotations

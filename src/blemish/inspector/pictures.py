@@ -29,11 +29,11 @@ class Pictures:
         at_hand: Mapping[str, Callable[[], Image]] | None = None,
         parts: Iterable[Part] = (),
         *,
-        side: int = 0,
+        hw: tuple[int, int] = (0, 0),
     ) -> None:
         self._at_hand = dict(at_hand or {})
         self._parts = tuple(parts)
-        self._side = side  # of the view, which those in `parts` have
+        self._hw = hw  # height and width of those in `parts`
 
     def __contains__(self, key: object) -> bool:
         return key in self._at_hand or self._stored(str(key)) is not None
@@ -48,12 +48,12 @@ class Pictures:
                 f"no picture of '{key}' was kept: it is not a good image of this inspector, or "
                 "pictures were left out when it was made"
             )
-        return decode(stored, key, self._side)
+        return decode(stored, key, self._hw)
 
     def having(self, ids: Sequence[str], images: Sequence[Image]) -> Pictures:
         """These pictures and those of `images`, which have `ids`."""
         more = {key: _reader(images, index) for index, key in enumerate(ids)}
-        return Pictures({**more, **self._at_hand}, self._parts, side=self._side)
+        return Pictures({**more, **self._at_hand}, self._parts, hw=self._hw)
 
     def encoded(self, ids: Iterable[str]) -> Tensors:
         """PNG bytes [n] of the pictures `ids`, as a bundle holds them."""
@@ -112,19 +112,19 @@ def encode(image: Image) -> npt.NDArray[np.uint8]:
     return np.asarray(data, np.uint8).ravel()
 
 
-def decode(data: npt.NDArray[Any], key: str, side: int) -> Image:
-    """The image [side, side, 3] of `encode`; `key` names it in errors."""
+def decode(data: npt.NDArray[Any], key: str, hw: tuple[int, int]) -> Image:
+    """The image [H, W, 3] of `encode`; `key` names it in errors."""
     try:
         # Not more than the view has is decoded, whatever the file says.
-        image = read_image(data.astype(np.uint8, casting="no").tobytes(), max_pixels=side * side)
+        image = read_image(data.astype(np.uint8, casting="no").tobytes(), max_pixels=hw[0] * hw[1])
     except (ImageError, TypeError) as error:
         raise BundleError(
             f"the picture '{key}' in the bundle is not readable ({error}); make it again"
         ) from error
-    if image.shape != (side, side, 3):
+    if image.shape != (*hw, 3):
         raise BundleError(
             f"the picture '{key}' in the bundle has {image.shape[1]} x {image.shape[0]} pixels "
-            f"instead of {side} x {side}; make it again"
+            f"instead of {hw[1]} x {hw[0]}; make it again"
         )
     return image
 

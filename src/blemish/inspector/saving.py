@@ -127,7 +127,7 @@ def restore(folder: Folder | None, version: Version, opening: Opening) -> Snapsh
             with fitting_together(str(folder)):
                 engine = engine.removed(step.removed)
     if version.base is None:
-        check_runs(lambda image: engine.maps([image])[0], view.size, str(folder))
+        check_runs(lambda image: engine.maps([image])[0], (view.size, view.size), str(folder))
     calibration = recorded_calibration(manifest.calibration)
     return Snapshot(version, engine, calibration, pictures_of(folder, manifest))
 
@@ -139,7 +139,7 @@ def pictures_of(folder: Folder | None, manifest: Manifest) -> Pictures:
         return cache(lambda: read_part(_known(folder), manifest, name))
 
     size = View.from_dict(manifest.view).size
-    return Pictures(parts=[part(name) for name in manifest.picture_parts], side=size)
+    return Pictures(parts=[part(name) for name in manifest.picture_parts], hw=(size, size))
 
 
 def drafts(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from blemish.bundle import Manifest, Tensors
+from blemish.bundle import Manifest, Tensors, check_templates, fitting_together
 from blemish.detector import check_settings
 from blemish.errors import BundleError, ParameterError
 from blemish.features import restore_backbone
@@ -43,23 +43,26 @@ def restored(
                 "sheets; leave the limit out"
             )
         settings["memory"] = memory
-    parts = {part: read(part) for part in {"backbone", *manifest.state_parts}}
-    try:
-        detector = kind(**settings)
-    except TypeError as error:
-        raise BundleError(
-            f"{where} has an option that this Blemish does not know ({error}); "
-            "upgrade with: pip install -U blemish"
-        ) from error
-    check_settings(kind, settings)
-    backbone = restore_backbone(
-        manifest.backbone.name,
-        {name: torch.from_numpy(np.array(v)) for name, v in parts["backbone"].items()},
-        levels=manifest.backbone.levels,
-        taps=manifest.backbone.taps,
-        weights_sha256=manifest.backbone.weights_sha256,
-    )
     found = resolve_device(device)
-    detector.recall(manifest.learned)
-    detector.restore(parts, backbone.to(found), list(range(manifest.whole_templates)))
+    parts = {part: read(part) for part in {"backbone", *manifest.state_parts}}
+    if "templates" in parts:
+        check_templates(manifest, parts["templates"], where)
+    with fitting_together(where):
+        try:
+            detector = kind(**settings)
+        except TypeError as error:
+            raise BundleError(
+                f"{where} has an option that this Blemish does not know ({error}); "
+                "upgrade with: pip install -U blemish"
+            ) from error
+        check_settings(kind, settings)
+        backbone = restore_backbone(
+            manifest.backbone.name,
+            {name: torch.from_numpy(np.array(v)) for name, v in parts["backbone"].items()},
+            levels=manifest.backbone.levels,
+            taps=manifest.backbone.taps,
+            weights_sha256=manifest.backbone.weights_sha256,
+        )
+        detector.recall(manifest.learned)
+        detector.restore(parts, backbone.to(found), list(range(manifest.whole_templates)))
     return TorchEngine(detector, found)

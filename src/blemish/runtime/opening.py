@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from blemish.bundle import GraphsRecord, Manifest, Tensors
+from blemish.bundle import GraphsRecord, Manifest, Tensors, check_templates, fitting_together
 from blemish.engine import Engine
 from blemish.errors import BundleError, ParameterError
 from blemish.runtime.matching import MatchingEngine, level_bank
@@ -45,13 +45,17 @@ def graph_engine(
         )
     templates = tensors("templates")
     _check_memory(templates, memory, where)
+    check_templates(manifest, templates, where)
+    features, match = session("features"), session("match")
+    with fitting_together(where):
+        banks = [level_bank(level, templates, where) for level in record.levels]
     return MatchingEngine(
         manifest.method,
         record,
         manifest.parameters,
-        session("features"),
-        session("match"),
-        [level_bank(level, templates, where) for level in record.levels],
+        features,
+        match,
+        banks,
         manifest.whole_templates,
     )
 
