@@ -58,7 +58,6 @@ __all__ = [
     "Runtime",
     "SourceRecord",
     "RuleRecord",
-    "Packed",
     "StepRecord",
     "Tensors",
     "TemplateRecord",

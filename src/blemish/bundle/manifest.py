@@ -18,7 +18,6 @@ from blemish.errors import BundleError
 # 1 had no history: one version, whose templates all came from `fit`; 2 had no graphs.
 FORMAT = 3
 NAME = "manifest.json"
-VERSIONS = "versions"  # the folder of all versions' manifests
 VECTORS = "vectors"  # the part with test vectors of an export
 VIEW = "view"  # the part with what the view has learned
 VERSIONS = "versions"  # the folder of all versions' manifests

@@ -10,12 +10,10 @@ from typing import Any
 from blemish.bundle import (
     Manifest,
     Tensors,
-    check_templates,
-    fitting_together,
     read_content,
     read_part,
 )
-from blemish.engine import TEMPLATES, Engine
+from blemish.engine import Engine
 from blemish.errors import MissingExtraError
 from blemish.runtime import graph_engine
 
@@ -32,25 +30,19 @@ class Opening:
         where = os.fspath(folder)
 
         def read(part: str) -> Tensors:
-            tensors = read_part(folder, manifest, part)
-            if part == TEMPLATES:
-                check_templates(manifest, tensors, where)
-            return tensors
+            return read_part(folder, manifest, part)
 
         if manifest.graphs is not None:
-            with fitting_together(where):
-                return graph_engine(
-                    manifest,
-                    lambda part: read_content(folder, manifest, part),
-                    read,
-                    where,
-                    memory=self.memory,
-                )
-        learning = learning_floor(where=where)
-        with fitting_together(where):
-            made: Engine = learning.restored(
-                manifest, read, where, device=self.device, memory=self.memory
+            return graph_engine(
+                manifest,
+                lambda part: read_content(folder, manifest, part),
+                read,
+                where,
+                memory=self.memory,
             )
+        made: Engine = learning_floor(where=where).restored(
+            manifest, read, where, device=self.device, memory=self.memory
+        )
         return made
 
 
