@@ -223,7 +223,8 @@ def test_another_verdict_stops_an_export(
 ) -> None:
     """A verdict that flips is an error that names the image and both scores."""
     told = iter(["pass", "fail"])
-    monkeypatch.setattr(parity, "judge", lambda *_: (None, None, next(told, "pass")))
+    judged = parity.judge(0.0, None)
+    monkeypatch.setattr(parity, "judge", lambda *_: judged._replace(verdict=next(told, "pass")))
     with pytest.raises(ExportError, match="another verdict"):
         fitted.export(tmp_path / "line")
     assert not (tmp_path / "line").exists()

@@ -13,7 +13,7 @@ from typing import Any
 
 from blemish.errors import ImageArrayError, ParameterError
 from blemish.hetmm import HETMM
-from blemish.imaging import MAX_PIXELS
+from blemish.imaging import MAX_PIXELS, View
 from blemish.inspector import Inspector
 from blemish.verdict import Inspection, find_regions
 
@@ -64,9 +64,7 @@ class Comparer:
         self.inspector = Inspector(detector, device=device, max_pixels=max_pixels)
         pixels = self.inspector.read(golden)
         self.shape = (pixels.shape[0], pixels.shape[1])
-        self.inspector.view = replace(
-            self.inspector.view, size=size or min(2 * max(self.shape), LARGEST_SIZE)
-        )
+        self.inspector.view = View(size=size or min(2 * max(self.shape), LARGEST_SIZE))
         self.inspector.fit([pixels])
         self.inspector.name = os.fspath(golden) if isinstance(golden, str | os.PathLike) else ""
         self.threshold = threshold or (FILTERBANK_THRESHOLD if bank else NETWORK_THRESHOLD)

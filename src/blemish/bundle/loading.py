@@ -43,15 +43,16 @@ def fitting_together(where: str) -> Iterator[None]:
 def check_runs(
     run: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]],
     hw: tuple[int, int],
+    map_hw: tuple[int, int],
     where: str,
 ) -> None:
-    """Raise BundleError unless a plain grey image [H, W, 3] of the view gets a map [H, W].
+    """Raise BundleError unless a plain grey image of the view, `hw`, gets a map of `map_hw`.
 
     So a bundle whose parts do not fit is refused on loading, and not with the line's first part.
     """
     with fitting_together(where):
         found = run(np.full((*hw, 3), 0.5, np.float32))
-        if found.shape != hw or not np.isfinite(found).all():
+        if found.shape != map_hw or not np.isfinite(found).all():
             raise BundleError(
                 f"{where} is damaged: it gives a map of {list(found.shape)} that is not all "
                 "numbers; restore it, or make it again"

@@ -1,7 +1,7 @@
 """What an inspector runs: engines, and one engine a tile for large images."""
 
 from blemish.engine.base import Engine, Images, Laps, Maps, Nearest, Parts
-from blemish.engine.tiled import TEMPLATES, TiledEngine, tile_images, untiled
+from blemish.engine.tiled import TEMPLATES, TiledEngine, tile_images, tiling_of, untiled
 
 __all__ = [
     "TEMPLATES",
@@ -13,5 +13,6 @@ __all__ = [
     "Parts",
     "TiledEngine",
     "tile_images",
+    "tiling_of",
     "untiled",
 ]

@@ -12,10 +12,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from blemish.bundle import Tensors
+from blemish.bundle import Manifest, Tensors
 from blemish.engine.base import Engine, Images, Laps, Maps, Nearest, Parts
 from blemish.errors import ParameterError
-from blemish.imaging import Progress, Tiling, silent
+from blemish.imaging import Progress, TiledView, Tiling, silent, view_from_dict
 
 TEMPLATES = "templates"  # the part whose tensors are one tile's; others are shared
 
@@ -139,6 +139,12 @@ class TiledEngine(Engine):
         left, top, w, h = self.tiling.windows[tile]
         inner = (int((x - left) * side / w), int((y - top) * side / h))
         return tile, (min(max(inner[0], 0), side - 1), min(max(inner[1], 0), side - 1))
+
+
+def tiling_of(manifest: Manifest) -> Tiling | None:
+    """The tiles of a version's view, where it has some."""
+    view = view_from_dict(manifest.view)
+    return view.tiling if isinstance(view, TiledView) else None
 
 
 def cut(image: npt.NDArray[np.float32], tiles: int) -> npt.NDArray[np.float32]:

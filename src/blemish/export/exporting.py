@@ -31,7 +31,7 @@ from blemish.bundle import (
     write_versions,
 )
 from blemish.detector import Detector
-from blemish.engine import Engine
+from blemish.engine import Engine, Images, TiledEngine, tile_images
 from blemish.errors import ExportError, ParameterError
 from blemish.export.graphs import Graphs, graphs_of
 from blemish.export.parity import TOLERANCES, Agreement, Shown, compare_engines
@@ -86,7 +86,11 @@ def export(
             "int8 is scaled on good images, and this bundle kept none; fit again with pictures, "
             "or export in float32"
         )
-    graphs = graphs_of(detector, (inspector.view.size, inspector.view.size), to, precision, learned)
+    scaled_on: Images | None = learned
+    if isinstance(now.engine, TiledEngine) and learned is not None:
+        scaled_on = tile_images(learned, 0, len(now.engine.tiles))
+    size = (inspector.view.size, inspector.view.size)
+    graphs = graphs_of(detector, size, to, precision, scaled_on)
     manifest, contents = _draft(now, inspector, graphs, to, precision, folder, by)
     engine = _engine(manifest, contents, detector, os.fspath(folder))
     calibration, rule = now.calibration, recorded_rule(now.manifest)

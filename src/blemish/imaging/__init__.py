@@ -13,6 +13,7 @@ from blemish.imaging.files import (
 )
 from blemish.imaging.reading import MAX_PIXELS, read_image, read_samples
 from blemish.imaging.sequence import ImageSequence, Progress, digest, silent
+from blemish.imaging.tiled_view import TiledView, view_from_dict
 from blemish.imaging.tiling import Tiling
 from blemish.imaging.view import View
 
@@ -22,6 +23,8 @@ __all__ = [
     "MAX_PIXELS",
     "View",
     "Tiling",
+    "TiledView",
+    "view_from_dict",
     "ImageSequence",
     "digest",
     "Progress",

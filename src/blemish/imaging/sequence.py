@@ -18,6 +18,7 @@ from blemish.imaging.view import Seen, View
 
 if TYPE_CHECKING:
     from blemish.imaging.alignment import Placement
+    from blemish.imaging.tiled_view import TiledView
 
 Progress = Callable[[str, int, int], None]  # (what is being done, done so far, in all)
 NAMED = 3  # unreadable files named in one message; the rest are counted
@@ -34,7 +35,7 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
     `train` of these (a dataset's category).
     """
 
-    def __init__(self, source: Any, view: View, **reading: Any) -> None:
+    def __init__(self, source: Any, view: View | TiledView, **reading: Any) -> None:
         self.items = _items(source)
         self.view = view
         self.reading = reading
@@ -61,7 +62,7 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         """The images [H, W, 3] before the view, read when indexed."""
         return _Sources(self)
 
-    def viewed(self, view: View) -> ImageSequence:
+    def viewed(self, view: View | TiledView) -> ImageSequence:
         """The same images in another view; tiles of one view know their parts' places already."""
         other = copy(self)
         other.view = view

@@ -83,10 +83,20 @@ class TiledView:
             hw=(image.shape[0], image.shape[1]),
         )
 
+    @property
+    def hw(self) -> tuple[int, int]:
+        """Height and width of the tall picture."""
+        return len(self.tiling) * self.size, self.size
+
+    @property
+    def map_hw(self) -> tuple[int, int]:
+        """Height and width of the blended map."""
+        return self.tiling.map_hw((self.size, self.size))
+
     def to_source(self, box: Box, source_hw: tuple[int, int]) -> Box:
-        """A box of a square that covers the golden image, in pixels of the source."""
-        height, width = source_hw
-        matrix = stretch(width / self.size, height / self.size)
+        """A box of the blended map in pixels of the source."""
+        height, width = self.map_hw
+        matrix = stretch(source_hw[1] / width, source_hw[0] / height)
         return box_around(corners(box, matrix), source_hw)
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,13 +109,12 @@ class TiledView:
         return self.base.tensors()
 
     def _whole(self, first: Seen) -> Matrix:
-        """From a square that covers the golden image to this image, by the first tile's."""
-        x, y, width, height = self.tiling.windows[0]
-        golden_height, golden_width = self.tiling.hw
-        # The first tile's square covers its window; the whole image's square covers all.
-        within = stretch(golden_width / width, golden_height / height)
-        assert (x, y) == (0, 0)  # tiles begin at the image's corner
-        return first.matrix @ within
+        """From the blended map to this image, by the first tile, which begins at the corner."""
+        _, _, width, height = self.tiling.windows[0]
+        map_height, map_width = self.map_hw
+        across = self.tiling.hw[1] / map_width * self.size / width
+        down = self.tiling.hw[0] / map_height * self.size / height
+        return first.matrix @ stretch(across, down)
 
 
 def view_from_dict(

@@ -105,6 +105,16 @@ class Tiling:
         matrix = shift(x, y) @ stretch(width / map_hw[1], height / map_hw[0])
         return box_around(corners(box, matrix), self.hw)
 
+    def map_hw(self, tile_hw: tuple[int, int], most: int = MOST) -> tuple[int, int]:
+        """Height and width of what `blend` makes of maps of this height and width."""
+        scale = self._scale(tile_hw, most)
+        return max(1, round(self.hw[0] * scale)), max(1, round(self.hw[1] * scale))
+
+    def _scale(self, tile_hw: tuple[int, ...], most: int) -> float:
+        """Pixels of the blended map for one of the image."""
+        _, _, width, height = self.windows[0]
+        return min(max(tile_hw[0] / height, tile_hw[1] / width), most / max(self.hw))
+
     @cached_property
     def _tops(self) -> Sequence[int]:
         return _starts(self.hw[0], self.side, self.overlap)
@@ -118,10 +128,8 @@ class _Blending:
     """A sum of weighted maps and the sum of their weights, on a grid of bounded size."""
 
     def __init__(self, tiling: Tiling, map_shape: tuple[int, ...], most: int) -> None:
-        _, _, width, height = tiling.windows[0]
-        finest = max(map_shape[0] / height, map_shape[1] / width)
-        self._scale = min(finest, most / max(tiling.hw))
-        self._hw = tuple(max(1, round(side * self._scale)) for side in tiling.hw)
+        self._scale = tiling._scale(map_shape, most)
+        self._hw = tiling.map_hw((map_shape[0], map_shape[1]), most)
         self._tiling = tiling
         self._sum = np.zeros(self._hw, np.float32)
         self._weight = np.zeros(self._hw, np.float32)

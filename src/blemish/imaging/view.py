@@ -107,6 +107,16 @@ class View:
         self._check_learned()
 
     @property
+    def hw(self) -> tuple[int, int]:
+        """Height and width of what `apply` gives."""
+        return self.size, self.size
+
+    @property
+    def map_hw(self) -> tuple[int, int]:
+        """Height and width of a detector's map."""
+        return self.size, self.size
+
+    @property
     def is_learned(self) -> bool:
         """Whether it can be applied: one that aligns needs a golden image first."""
         return self.align == "none" or self.golden is not None

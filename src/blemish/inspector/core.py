@@ -17,7 +17,17 @@ import numpy.typing as npt
 from blemish.bundle import HistoryEntry, Manifest, TemplateRecord, TrainingRecord, locked
 from blemish.engine import Laps
 from blemish.errors import NotFittedError
-from blemish.imaging import MAX_PIXELS, ImageSequence, Progress, View, read_image, silent
+from blemish.imaging import (
+    MAX_PIXELS,
+    ImageSequence,
+    Progress,
+    TiledView,
+    Tiling,
+    View,
+    read_image,
+    silent,
+    view_from_dict,
+)
 from blemish.inspector import saving, updating
 from blemish.inspector.archive import Archive
 from blemish.inspector.calibrating import ID, own_templates, usable
@@ -37,8 +47,10 @@ class Inspector:
 
     `detector` is HETMM() by default; `size` the side of the square view in pixels; `device` is
     `auto`, `cpu` or `cuda`; `bit_depth` what 16-bit images were taken with (None: 16); images of
-    more than `max_pixels` are refused before they are decoded. With `keep_pictures` its bundle
-    holds the good images as the detector sees them, for calibrating again after an update.
+    more than `max_pixels` are refused before they are decoded. `tile`: side in pixels of the tiles
+    that larger images are cut into, each seen at `size` with templates of its own. With
+    `keep_pictures` its bundle holds the good images as the detector sees them, for calibrating
+    again after an update.
 
     Threads may inspect while one changes it: each result is of the version before or after.
     """
@@ -54,8 +66,10 @@ class Inspector:
         max_pixels: int = MAX_PIXELS,
         name: str = "",
         keep_pictures: bool = True,
+        tile: int | None = None,
     ) -> None:
-        self.view = View(size=size)
+        self.view: View | TiledView = View(size=size)
+        self.tile = tile
         self.device = device
         self.seed = seed
         self.bit_depth = bit_depth
@@ -77,12 +91,18 @@ class Inspector:
         """
         learning = learning_floor()
         images = self.sequence(source)
+        if self.tile is not None:
+            base = self.view.base if isinstance(self.view, TiledView) else self.view
+            height, width = images.read(0).shape[:2]
+            self.view = TiledView(base, Tiling.over((height, width), self.tile))
+            images = images.viewed(self.view)
         started = time.perf_counter()
         images, digests = distinct(images, images.digests(progress))
         with self._changing:
             found = learning.fitted(
                 self._detector or learning.HETMM(), images,
                 device=self.device, seed=self.seed, progress=progress,
+                tiling=self.view.tiling if isinstance(self.view, TiledView) else None,
             )  # fmt: skip
             training = saving.training_record(source, len(images), self.seed, started)
             first = saving.first_snapshot(
@@ -286,7 +306,7 @@ class Inspector:
             name=saving.bundle_name(folder),
             keep_pictures=bool(manifest.picture_parts),
         )
-        inspector.view = View.from_dict(manifest.view)
+        inspector.view = view_from_dict(manifest.view)
         inspector._now, inspector._opening = now, opening
         inspector._archive = Archive(Path(folder).absolute(), manifest)
         return inspector

@@ -8,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.engine import Laps
-from blemish.imaging import View
+from blemish.imaging import TiledView, View
 from blemish.inspector.snapshot import Snapshot
 from blemish.verdict import Inspection, find_regions, judge
 
 
-def inspected(now: Snapshot, pixels: npt.NDArray[np.float32], view: View, laps: Laps) -> Inspection:
+def inspected(
+    now: Snapshot, pixels: npt.NDArray[np.float32], view: View | TiledView, laps: Laps
+) -> Inspection:
     """The result for RGB [H, W, 3] in [0, 1]; the image's name and the time are the caller's."""
     viewed = view.apply(pixels)
     laps.lap("view")

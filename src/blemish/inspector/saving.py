@@ -32,7 +32,7 @@ from blemish.bundle import (
 )
 from blemish.engine import Engine
 from blemish.errors import BundleError
-from blemish.imaging import ImageSequence, View
+from blemish.imaging import ImageSequence, TiledView, View, view_from_dict
 from blemish.inspector.opening import Opening
 from blemish.inspector.pictures import Part, Pictures
 from blemish.inspector.snapshot import Snapshot, Version, recorded_calibration
@@ -52,7 +52,7 @@ def first_snapshot(
     ids: list[str],
     training: TrainingRecord,
     *,
-    view: View,
+    view: View | TiledView,
     bit_depth: int | None,
     by: str,
     keep_pictures: bool,
@@ -112,7 +112,7 @@ def restore(folder: Folder | None, version: Version, opening: Opening) -> Snapsh
     """A version able to inspect: its whole state, then its steps in the order they were done."""
     manifest = version.manifest
     with fitting_together(str(folder)):
-        view = View.from_dict(manifest.view)
+        view = view_from_dict(manifest.view)
     engine = version.base or opening.engine(_known(folder), manifest)
     for step in manifest.steps:
         if step.part is not None:
@@ -127,7 +127,7 @@ def restore(folder: Folder | None, version: Version, opening: Opening) -> Snapsh
             with fitting_together(str(folder)):
                 engine = engine.removed(step.removed)
     if version.base is None:
-        check_runs(lambda image: engine.maps([image])[0], (view.size, view.size), str(folder))
+        check_runs(lambda image: engine.maps([image])[0], view.hw, view.map_hw, str(folder))
     calibration = recorded_calibration(manifest.calibration)
     return Snapshot(version, engine, calibration, pictures_of(folder, manifest))
 
@@ -138,8 +138,8 @@ def pictures_of(folder: Folder | None, manifest: Manifest) -> Pictures:
     def part(name: str) -> Part:
         return cache(lambda: read_part(_known(folder), manifest, name))
 
-    size = View.from_dict(manifest.view).size
-    return Pictures(parts=[part(name) for name in manifest.picture_parts], hw=(size, size))
+    hw = view_from_dict(manifest.view).hw
+    return Pictures(parts=[part(name) for name in manifest.picture_parts], hw=hw)
 
 
 def drafts(

@@ -11,7 +11,7 @@ import torch
 
 from blemish.bundle import Tensors
 from blemish.detector import Detector, batches, to_batch
-from blemish.engine import Engine, Images, Laps, Maps, Nearest, Parts
+from blemish.engine import Engine, Images, Laps, Maps, Nearest, Parts, TiledEngine
 from blemish.errors import ParameterError
 from blemish.imaging import Progress, silent
 
@@ -105,7 +105,12 @@ class TorchEngine(Engine):
 
 
 def detector_of(engine: Engine) -> Detector:
-    """The torch detector that an engine wraps; raises ParameterError for exported graphs."""
+    """The torch detector that an engine wraps, of tiles the first one's.
+
+    Raises ParameterError for exported graphs.
+    """
+    if isinstance(engine, TiledEngine):
+        return detector_of(engine.tiles[0])
     if isinstance(engine, TorchEngine):
         return engine.detector
     raise ParameterError(

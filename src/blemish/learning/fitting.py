@@ -7,17 +7,18 @@ from typing import Any
 
 from blemish.bundle import BackboneRecord
 from blemish.detector import Detector
-from blemish.engine import Images
-from blemish.imaging import Progress, silent
+from blemish.engine import Engine, Images
+from blemish.imaging import Progress, Tiling, silent
 from blemish.learning.device import resolve_device
-from blemish.learning.engine import TorchEngine
+from blemish.learning.engine import TorchEngine, detector_of
+from blemish.learning.tiles import fitted_tiles
 
 
 @dataclass(frozen=True)
 class Fitted:
     """What `fit` left: the engine, the records of it, and which images became templates."""
 
-    engine: TorchEngine
+    engine: Engine
     method: str
     parameters: dict[str, Any]
     learned: dict[str, Any]
@@ -26,14 +27,26 @@ class Fitted:
 
 
 def fitted(
-    detector: Detector, images: Images, *, device: str, seed: int, progress: Progress = silent
+    detector: Detector,
+    images: Images,
+    *,
+    device: str,
+    seed: int,
+    tiling: Tiling | None = None,
+    progress: Progress = silent,
 ) -> Fitted:
-    """Fit `detector` on good images [H, W, 3]."""
+    """Fit `detector` on good images [H, W, 3], or one like it a tile of tall images."""
     found = resolve_device(device)
-    detector.fit(images, device=found, seed=seed, progress=progress)
+    engine: Engine
+    if tiling is None:
+        detector.fit(images, device=found, seed=seed, progress=progress)
+        engine = TorchEngine(detector, found)
+    else:
+        engine = fitted_tiles(detector, images, tiling, device=found, seed=seed, progress=progress)
+        detector = detector_of(engine.tiles[0])
     backbone = detector.backbone_
     return Fitted(
-        engine=TorchEngine(detector, found),
+        engine=engine,
         method=detector.method,
         parameters={
             name: list(value) if isinstance(value, tuple) else value

@@ -9,6 +9,7 @@ import torch
 
 from blemish.bundle import Manifest, Tensors, check_templates, fitting_together
 from blemish.detector import check_settings
+from blemish.engine import TEMPLATES, Engine, TiledEngine, tiling_of, untiled
 from blemish.errors import BundleError, ParameterError
 from blemish.features import restore_backbone
 from blemish.learning.device import resolve_device
@@ -23,7 +24,7 @@ def restored(
     *,
     device: str,
     memory: int | None,
-) -> TorchEngine:
+) -> Engine:
     """The engine of a version's whole state, before its steps; `read` gives a part's tensors.
 
     `where` names the bundle in errors; `memory` is what the templates may take, in MiB (None: what
@@ -63,6 +64,17 @@ def restored(
             taps=manifest.backbone.taps,
             weights_sha256=manifest.backbone.weights_sha256,
         )
-        detector.recall(manifest.learned)
-        detector.restore(parts, backbone.to(found), list(range(manifest.whole_templates)))
-    return TorchEngine(detector, found)
+        backbone = backbone.to(found)
+        templates = list(range(manifest.whole_templates))
+        tiling = tiling_of(manifest)
+        if tiling is None:
+            detector.recall(manifest.learned)
+            detector.restore(parts, backbone, templates)
+            return TorchEngine(detector, found)
+        engines = []
+        for own in untiled(parts[TEMPLATES], len(tiling)):
+            one = kind(**settings)
+            one.recall(manifest.learned)
+            one.restore({**parts, TEMPLATES: own}, backbone, list(templates))
+            engines.append(TorchEngine(one, found))
+        return TiledEngine(engines, tiling)

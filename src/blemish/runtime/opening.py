@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from blemish.bundle import GraphsRecord, Manifest, Tensors, check_templates, fitting_together
-from blemish.engine import Engine
+from blemish.engine import Engine, TiledEngine, tiling_of, untiled
 from blemish.errors import BundleError, ParameterError
 from blemish.runtime.matching import MatchingEngine, level_bank
 from blemish.runtime.network import NetworkEngine
@@ -47,17 +47,24 @@ def graph_engine(
     _check_memory(templates, memory, where)
     check_templates(manifest, templates, where)
     features, match = session("features"), session("match")
-    with fitting_together(where):
-        banks = [level_bank(level, templates, where) for level in record.levels]
-    return MatchingEngine(
-        manifest.method,
-        record,
-        manifest.parameters,
-        features,
-        match,
-        banks,
-        manifest.whole_templates,
-    )
+
+    def engine(own: Tensors) -> MatchingEngine:
+        with fitting_together(where):
+            banks = [level_bank(level, own, where) for level in record.levels]
+        return MatchingEngine(
+            manifest.method,
+            record,
+            manifest.parameters,
+            features,
+            match,
+            banks,
+            manifest.whole_templates,
+        )
+
+    tiling = tiling_of(manifest)
+    if tiling is None:
+        return engine(templates)
+    return TiledEngine([engine(own) for own in untiled(templates, len(tiling))], tiling)
 
 
 def _session(record: GraphsRecord, role: str, read: Callable[[str], bytes], where: str) -> Session:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from blemish.imaging import View
+from blemish.imaging import TiledView, View
 
 Point = tuple[int, int]  # x, y in pixels of the view
 # For points of the view the ids of the templates that the image was compared with there.
@@ -49,7 +49,7 @@ def find_regions(
     anomaly_map: npt.NDArray[np.float32],
     threshold: float,
     *,
-    view: View,
+    view: View | TiledView,
     source_size: tuple[int, int],
     nearest: Nearest | None = None,
 ) -> tuple[Region, ...]:
