@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -91,8 +92,20 @@ def best_match(
     image = rounded.cpu().numpy()
     found: list[dict[str, Match]] = [{} for _ in points]
 
-    def vectors(row: int, column: int) -> Iterator[tuple[int, Floats, Samples]]:
-        return _vectors(bank, row, column)
+    # A search goes along rows of pixels, so a row of tiles is fetched once and not for each pixel.
+    @lru_cache(maxsize=len(bank.blocks))
+    def tiles(number: int, row: int) -> Floats:
+        return bank.blocks[number].row(row).float().cpu().numpy()  # (S, n t t, C)
+
+    def vectors(y: int, x: int) -> Iterator[tuple[int, Floats, Samples]]:
+        row, column = y // TILE, x // TILE
+        pixel = y % TILE * TILE + x % TILE
+        for number, (first, block) in enumerate(bank.numbered()):
+            if block.sources is None:
+                samples = np.arange(first, first + block.sheets)
+            else:
+                samples = block.sources[row, column, pixel :: TILE**2].cpu().numpy()
+            yield first, tiles(number, row)[column, pixel :: TILE**2], samples
 
     for (y, x), matches in zip(points, found, strict=True):
         if forward:
@@ -100,19 +113,6 @@ def best_match(
         if backward:
             matches["backward"] = backward_match(image, vectors, y, x, backward // 2, exclude)
     return found
-
-
-def _vectors(bank: TileBank, y: int, x: int) -> Iterator[tuple[int, Floats, Samples]]:
-    """One pixel's template vectors [n, C], float32, and their samples [n], block by block."""
-    row, column = y // TILE, x // TILE
-    pixel = y % TILE * TILE + x % TILE
-    for first, block in bank.numbered():
-        vectors = block.row(row)[column, pixel :: TILE**2].float()
-        if block.sources is None:
-            samples = torch.arange(first, first + block.sheets)
-        else:
-            samples = block.sources[row, column, pixel :: TILE**2]
-        yield first, vectors.cpu().numpy(), samples.cpu().numpy()
 
 
 def directions_needed(forward: int, backward: int, alpha: float) -> tuple[int, int, float]:

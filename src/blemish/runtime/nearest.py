@@ -39,16 +39,20 @@ def forward_match(
 ) -> Match:
     """The template vector that gives F at (y, x) of a query [C, H, W] (docs/matching.md)."""
     _, height, width = query.shape
-    found = []
+    wanted = query[:, y, x]
+    found: Match | None = None
     for row in range(max(0, y - reach), min(height, y + reach + 1)):
         for column in range(max(0, x - reach), min(width, x + reach + 1)):
             for first, candidates, samples in vectors(row, column):
-                cosines = candidates @ query[:, y, x]
-                cosines = np.where(samples == exclude, -np.inf, cosines)
+                cosines = candidates @ wanted
+                if exclude >= 0:
+                    cosines = np.where(samples == exclude, -np.inf, cosines)
                 best = int(cosines.argmax())
                 distance = 1 - float(cosines[best])
-                found.append(Match(first + best, int(samples[best]), row, column, distance))
-    return min(found, key=lambda match: match.distance)
+                if found is None or distance < found.distance:
+                    found = Match(first + best, int(samples[best]), row, column, distance)
+    assert found is not None  # the window holds the pixel itself, and a bank a vector for it
+    return found
 
 
 def backward_match(
