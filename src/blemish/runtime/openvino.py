@@ -44,13 +44,19 @@ class OpenVinoSession:
                 f"{where} cannot be loaded by OpenVINO {openvino.__version__} "
                 f"({first_line(error)}); export the bundle again"
             ) from error
-        self._names = [output.get_any_name() for output in self._model.outputs]
+        # An output also goes by the names of what it is equal to inside the graph.
+        self._names = [output.get_names() for output in self._model.outputs]
 
     def run(self, inputs: Arrays) -> dict[str, npt.NDArray[np.float32]]:
         """All outputs by name."""
         request = self._model.create_infer_request()
         found = request.infer(dict(inputs), share_inputs=True)
-        return {name: np.array(found[index]) for index, name in enumerate(self._names)}
+        results = [np.array(found[index]) for index in range(len(self._names))]
+        return {
+            name: result
+            for names, result in zip(self._names, results, strict=True)
+            for name in names
+        }
 
 
 def has_bfloat16(core: Any) -> bool:

@@ -121,6 +121,16 @@ class TFANet(nn.Module):
         left by masking, all by default.
         """
         kept, other = self._streams(features, template, template_tokens, visible)
+        return self._decode(kept, other)
+
+    def reconstruct_tokens(self, inputs: Tensor, template_tokens: Tensor | None) -> Tensor:
+        """The same from the input's patches as the convolution embeds them, [B, N, D].
+
+        For an exported graph, which embeds in a way of its own.
+        """
+        return self._decode(*self._ordered(self._placed(inputs), template_tokens))
+
+    def _decode(self, kept: Tensor, other: Tensor | None) -> Tensor:
         x = self._aggregate(kept, other)
         if self.has_fdrm:
             x = self._refine(x)
@@ -176,7 +186,10 @@ class TFANet(nn.Module):
                 f"TFA-Net expects features of shape [B, {C}, {H}, {H}], got "
                 f"{list(features.shape)}; fuse the backbone's levels with the same grid."
             )
-        tokens: Tensor = self.embed(features).flatten(2).transpose(1, 2)  # [B, N, D]
+        return self._placed(self.embed(features).flatten(2).transpose(1, 2))
+
+    def _placed(self, tokens: Tensor) -> Tensor:
+        """Tokens [B, N, D] with their positions added."""
         return tokens + self._patches_only(self.positions)
 
     def _streams(
@@ -195,12 +208,18 @@ class TFANet(nn.Module):
                     "it reconstructs from them."
                 )
             inputs = keep_tokens(inputs, visible)  # [B, M, D]
+        if template_tokens is None and template is not None and self.config.uses_template:
+            template_tokens = self.encode_template(template)
+        return self._ordered(inputs, template_tokens)
+
+    def _ordered(
+        self, inputs: Tensor, template_tokens: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Of input tokens and the template's, what is kept first."""
         if not self.config.uses_template:
             return inputs, None
         if template_tokens is None:
-            if template is None:
-                raise ParameterError("TFA-Net needs the template's features or its tokens.")
-            template_tokens = self.encode_template(template)
+            raise ParameterError("TFA-Net needs the template's features or its tokens.")
         templates = template_tokens.expand(len(inputs), -1, -1)  # [B, T N, D]
         return (inputs, templates) if self.config.variant == "keep_input" else (templates, inputs)
 

@@ -36,7 +36,7 @@ def anomaly_maps(
         features, reconstruction = features.float(), reconstruction.float()
         distance = euclidean_map(features, reconstruction, config)
         angle = cosine_map(features, reconstruction)
-        return _combine(distance, angle, config, size)
+        return combine(distance, angle, config, size)
 
 
 def euclidean_map(features: Tensor, reconstruction: Tensor, config: TFANetConfig) -> Tensor:
@@ -56,9 +56,8 @@ def image_scores(maps: Tensor, config: TFANetConfig) -> Tensor:
     return pixels.std(dim=1, correction=0) if config.image_score == "std" else pixels.amax(dim=1)
 
 
-def _combine(
-    distance: Tensor, angle: Tensor, config: TFANetConfig, size: tuple[int, int]
-) -> Tensor:
+def combine(distance: Tensor, angle: Tensor, config: TFANetConfig, size: tuple[int, int]) -> Tensor:
+    """The anomaly map [B, *size] of D and A, [B, H, W] each."""
     if config.score == "euclidean":
         return enlarge(distance, size, config.sigma)
     if config.score == "cosine":
