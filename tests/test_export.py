@@ -20,6 +20,7 @@ from blemish.export import parity
 from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
 from blemish.tfanet import TFANet
+from blemish.verdict import Judgement
 from conftest import SIZE, Outcome, picture
 
 # A child process on whose path there is no PyTorch, as on a line PC.
@@ -76,7 +77,8 @@ def test_verdicts_and_maps_are_pytorchs(fitted: Inspector, line: Path, parts: Pa
         one, other = fitted.inspect(path), exported.inspect(path)
         assert other.verdict == one.verdict
         assert other.threshold == one.threshold
-        assert [r.box for r in other.regions] == [r.box for r in one.regions]
+        told = [(region.box, region.template) for region in one.regions]
+        assert [(region.box, region.template) for region in other.regions] == told
         np.testing.assert_allclose(other.anomaly_map, one.anomaly_map, atol=1e-5)
         assert set(other.timings) == {"reading", "view", "features", "matching", "verdict"}
 
@@ -143,6 +145,24 @@ def test_updates_and_calibration_are_pytorchs(fitted: Inspector, bundle: Path, o
     assert [entry.kind for entry in again.history] == ["export", "update", "rollback"]
 
 
+def test_thresholds_are_set_on_the_line_as_anywhere(own: Path) -> None:
+    """Without PyTorch too: a confidence, three verdicts, a number by hand, each a version."""
+    child(
+        """
+from blemish import Inspector
+
+with Inspector.changing(sys.argv[1]) as inspector:
+    inspector.calibrate(false_alarm_rate=0.2, confidence=0.9, review_rate=0.5)
+    inspector.set_threshold(inspector.calibration.threshold + 0.125, note="audit")
+""",
+        own,
+    )
+    promised, by_hand = Inspector.load(own).history[-2:]
+    assert (promised.promise, by_hand.promise, by_hand.note) == ("confidence", "none", "audit")
+    assert promised.threshold is not None
+    assert by_hand.threshold == promised.threshold + 0.125
+
+
 def test_calibrating_anew_leaves_each_template_out(fitted: Inspector, own: Path) -> None:
     """`calibrate` on the line scores the good parts as PyTorch did, one by one."""
     made = Inspector.load(own)
@@ -175,6 +195,11 @@ def test_every_kind_of_template_set_is_updated_as_in_pytorch(
     np.testing.assert_allclose(
         exported.inspect(PROBE).anomaly_map, made.inspect(PROBE).anomaly_map, atol=2e-3
     )
+    viewed = made.view.apply(made.read(PROBE))
+    _, nearest = made.snapshot().engine.examined(viewed)
+    _, nearest_on_the_line = exported.snapshot().engine.examined(viewed)
+    places = [(0, 0), (41, 20), (63, 63)]
+    assert nearest_on_the_line(places) == nearest(places)
     for floor in (made, exported):
         floor.update(add=[picture(70)], remove=[floor.templates[1].id], recalibrate=False)
     np.testing.assert_allclose(
@@ -223,8 +248,11 @@ def test_another_verdict_stops_an_export(
 ) -> None:
     """A verdict that flips is an error that names the image and both scores."""
     told = iter(["pass", "fail"])
-    judged = parity.judge(0.0, None)
-    monkeypatch.setattr(parity, "judge", lambda *_: judged._replace(verdict=next(told, "pass")))
+
+    def judgement(verdict: Any) -> Judgement:
+        return Judgement(None, None, None, verdict, None)
+
+    monkeypatch.setattr(parity, "judge", lambda *_: judgement(next(told, "pass")))
     with pytest.raises(ExportError, match="another verdict"):
         fitted.export(tmp_path / "line")
     assert not (tmp_path / "line").exists()
