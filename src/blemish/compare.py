@@ -13,7 +13,7 @@ from typing import Any
 
 from blemish.errors import ImageArrayError, ParameterError
 from blemish.hetmm import HETMM
-from blemish.imaging import MAX_PIXELS, View
+from blemish.imaging import MAX_PIXELS, Seen, View
 from blemish.inspector import Inspector
 from blemish.verdict import Inspection, find_regions
 
@@ -81,8 +81,7 @@ class Comparer:
         regions = find_regions(
             result.anomaly_map,
             self.threshold,
-            view=self.inspector.view,
-            source_size=result.image_size,
+            place=Seen.whole(self.inspector.view.size, result.image_size),
         )
         return replace(
             result,

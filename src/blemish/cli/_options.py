@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -53,6 +54,38 @@ Windows = Annotated[
     ),
 ]
 Size = Annotated[int, typer.Option("--size", help="Side of the square view, in pixels.")]
+Align = Annotated[
+    str,
+    typer.Option(
+        "--align",
+        metavar="MODE|auto",
+        help="How parts may lie: none (all alike), translation, rigid (any angle), similarity, "
+        "homography; auto chooses from the good images.",
+    ),
+]
+Aspect = Annotated[
+    str, typer.Option("--aspect", help="stretch to the square, or pad and keep the aspect ratio.")
+]
+Roi = Annotated[
+    Path | None,
+    typer.Option(
+        "--roi",
+        metavar="FILE",
+        help="Only this area of the golden image counts: polygons in JSON, or a mask image.",
+    ),
+]
+Ignore = Annotated[
+    Path | None, typer.Option("--ignore", metavar="FILE", help="An area that does not count.")
+]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        "--tile",
+        metavar="PIXELS",
+        min=8,
+        help="Cut large images into tiles of this side, each seen at --size.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")]
 Set = Annotated[
@@ -97,6 +130,11 @@ def build_inspector(
     memory: int | None = None,
     windows: str | None = None,
     keep_pictures: bool = True,
+    align: str = "none",
+    aspect: str = "stretch",
+    roi: Path | None = None,
+    ignore: Path | None = None,
+    tile: int | None = None,
 ) -> Inspector:
     """The unfitted inspector that these options describe."""
     from blemish.detector import parse_settings
@@ -130,6 +168,11 @@ def build_inspector(
         bit_depth=bit_depth,
         max_pixels=max_pixels,
         keep_pictures=keep_pictures,
+        align=cast("Any", align),  # the view says what there is
+        aspect=cast("Any", aspect),
+        roi=roi,
+        ignore=ignore,
+        tile=tile,
     )
 
 

@@ -41,6 +41,8 @@ def evaluate(
     memory: options.Memory = None,
     windows: options.Windows = None,
     size: options.Size = 256,
+    align: options.Align = "none",
+    aspect: options.Aspect = "stretch",
     device: options.Device = "auto",
     seed: options.Seed = 0,
     settings: options.Set = None,
@@ -150,6 +152,8 @@ def evaluate(
             settings=settings,
             bit_depth=bit_depth,
             max_pixels=max_pixels,
+            align=align,
+            aspect=aspect,
         )
 
     def load_categories(seed: int) -> Any:

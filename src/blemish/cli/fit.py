@@ -31,6 +31,11 @@ def fit(
     memory: options.Memory = None,
     windows: options.Windows = None,
     size: options.Size = 256,
+    align: options.Align = "none",
+    aspect: options.Aspect = "stretch",
+    roi: options.Roi = None,
+    ignore: options.Ignore = None,
+    tile: options.Tile = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
     settings: options.Set = None,
@@ -76,6 +81,11 @@ def fit(
         bit_depth=bit_depth,
         max_pixels=max_pixels,
         keep_pictures=not no_pictures,
+        align=align,
+        aspect=aspect,
+        roi=roi,
+        ignore=ignore,
+        tile=tile,
     )
     started = time.perf_counter()
     given = inspector.calibration_parts(good)
@@ -99,6 +109,8 @@ def fit(
     write_json(json_file, summary)
     if str(json_file) != "-":
         say(_text(summary), quiet=quiet)
+        if inspector.align_choice is not None:
+            say(f"  align      {inspector.align_choice}", quiet=quiet)
         for name, value in inspector.detector.decisions().items():
             say(f"  {name:<10} {value}", quiet=quiet)
         if parts < given:

@@ -150,7 +150,7 @@ def write_overlay(inspector: Inspector, image: Any, target: Path, result: Any) -
     calibration = inspector.calibration
     picture = overlay(
         inspector.read(image),
-        result.anomaly_map,
+        result.image_map,
         threshold=None if calibration is None else calibration.region_level(result.score),
         regions=result.regions,
         scale=max(result.score, 1e-6) if calibration is None else None,

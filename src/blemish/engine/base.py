@@ -21,6 +21,7 @@ from blemish.imaging import Progress, silent
 
 Images = Sequence[npt.NDArray[np.float32]]  # each [H, W, 3], RGB in [0, 1], all of one size
 Maps = npt.NDArray[np.float32]  # [B, H, W], in raw score units
+Inside = npt.NDArray[np.bool_] | None  # which pixels of a map count; None: all
 Parts = dict[str, Tensors]  # a bundle's part to its named tensors
 # For pixels (x, y) of the view the positions of the templates that they were compared with.
 Nearest = Callable[[Sequence[tuple[int, int]]], list[int | None]]
@@ -68,6 +69,14 @@ class Engine(ABC):
     @abstractmethod
     def scores(self, maps: Maps) -> npt.NDArray[np.float32]:
         """One raw score [B] a map."""
+
+    def score(self, anomaly_map: npt.NDArray[np.float32], inside: Inside = None) -> float:
+        """The raw score of one map [h, w], from the pixels that count alone.
+
+        Both rules, the maximum and the standard deviation, are of pixels without an order.
+        """
+        counted = anomaly_map if inside is None else anomaly_map[inside][None]
+        return float(self.scores(np.ascontiguousarray(counted)[None])[0])
 
     @abstractmethod
     def calibration_maps(

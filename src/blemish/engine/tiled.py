@@ -15,7 +15,7 @@ import numpy.typing as npt
 from blemish.bundle import Manifest, Tensors
 from blemish.engine.base import Engine, Images, Laps, Maps, Nearest, Parts
 from blemish.errors import ParameterError
-from blemish.imaging import Progress, TiledView, Tiling, silent, view_from_dict
+from blemish.imaging import Progress, TiledView, Tiling, framed, silent
 
 TEMPLATES = "templates"  # the part whose tensors are one tile's; others are shared
 
@@ -143,7 +143,7 @@ class TiledEngine(Engine):
 
 def tiling_of(manifest: Manifest) -> Tiling | None:
     """The tiles of a version's view, where it has some."""
-    view = view_from_dict(manifest.view)
+    view = framed(manifest.view)
     return view.tiling if isinstance(view, TiledView) else None
 
 

@@ -57,7 +57,7 @@ class Case:
             p_value=result.p_value,
             verdict=result.verdict,
             latency_ms=result.latency_ms,
-            anomaly_map=np.clip(result.anomaly_map, -limit, limit).astype(np.float16),
+            anomaly_map=np.clip(result.image_map, -limit, limit).astype(np.float16),
             image_size=result.image_size or result.anomaly_map.shape[:2],
             sample=sample,
         )

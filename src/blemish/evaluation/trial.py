@@ -70,7 +70,7 @@ class Trial:
         self._failed.append(result.verdict == "fail")
         self._latencies.append(result.latency_ms)
         self._pixels.add(
-            result.anomaly_map,
+            result.image_map,
             truth.mask,
             defects=truth.defects,
             size=result.image_size,

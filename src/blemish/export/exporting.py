@@ -16,6 +16,7 @@ from typing import Any
 from blemish.bundle import (
     PICTURES,
     VECTORS,
+    VIEW,
     ChangeRecord,
     Content,
     Draft,
@@ -151,6 +152,9 @@ def _draft(
     if "network" not in graphs.parts:
         templates = now.engine.state()["templates"]
         contents["templates"] = lambda: pack(templates)
+    learned: Tensors = dict(inspector.view.tensors())
+    if learned:
+        contents[VIEW] = lambda: pack(learned)
     if keeps_pictures(now.version):
         ids = list(dict.fromkeys([*source.good, *(t.id for t in source.templates)]))
         contents[PICTURES] = picture_content(

@@ -13,18 +13,20 @@ from blemish.imaging.files import (
 )
 from blemish.imaging.reading import MAX_PIXELS, read_image, read_samples
 from blemish.imaging.sequence import ImageSequence, Progress, digest, silent
-from blemish.imaging.tiled_view import TiledView, view_from_dict
+from blemish.imaging.tiled_view import TiledView, framed, view_from_dict
 from blemish.imaging.tiling import Tiling
-from blemish.imaging.view import View
+from blemish.imaging.view import Seen, View
 
 __all__ = [
     "read_image",
     "read_samples",
     "MAX_PIXELS",
     "View",
+    "Seen",
     "Tiling",
     "TiledView",
     "view_from_dict",
+    "framed",
     "ImageSequence",
     "digest",
     "Progress",

@@ -40,6 +40,7 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         self.view = view
         self.reading = reading
         self._placements: dict[int, Placement | None] = {}  # found once, needed in every pass
+        self._last: tuple[int, Seen] | None = None  # pixels and what counts are asked in turn
 
     def __len__(self) -> int:
         return len(self.items)
@@ -49,10 +50,18 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
 
     def see(self, index: int) -> Seen:
         """What the view shows of one image."""
+        if self._last is not None and self._last[0] == index:
+            return self._last[1]
         image = self.read(index)
         if index not in self._placements:
             self._placements[index] = self.view.place(image)
-        return self.view.see(image, self._placements[index])
+        seen = self.view.see(image, self._placements[index])
+        self._last = (index, seen)
+        return seen
+
+    def inside(self, index: int) -> npt.NDArray[np.bool_] | None:
+        """Which pixels of one image's map count; None: all."""
+        return self.see(index).inside
 
     def read(self, index: int) -> npt.NDArray[np.float32]:
         """One image [H, W, 3] before the view."""
@@ -65,7 +74,7 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
     def viewed(self, view: View | TiledView) -> ImageSequence:
         """The same images in another view; tiles of one view know their parts' places already."""
         other = copy(self)
-        other.view = view
+        other.view, other._last = view, None
         if (view.align, view.golden) != (self.view.align, self.view.golden):
             other._placements = {}
         return other
@@ -80,7 +89,7 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         left_out = set(positions)
         kept = [item for index, item in enumerate(self.items) if index not in left_out]
         rest = copy(self)
-        rest.items, rest._placements = kept, {}
+        rest.items, rest._placements, rest._last = kept, {}, None
         return rest
 
     def digests(self, progress: Progress = silent) -> list[str]:

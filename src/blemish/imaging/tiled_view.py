@@ -12,7 +12,7 @@ import numpy.typing as npt
 from blemish.errors import ImageError, ParameterError
 from blemish.imaging.geometry import Box, Mask, Matrix, Pixels, box_around, corners, stretch
 from blemish.imaging.tiling import Tiling
-from blemish.imaging.view import Seen, View
+from blemish.imaging.view import Align, Seen, View
 
 if TYPE_CHECKING:
     from blemish.imaging.alignment import Placement
@@ -34,7 +34,7 @@ class TiledView:
         return self.base.size
 
     @property
-    def align(self) -> str:
+    def align(self) -> Align:
         """The motion by which a part may differ from the golden image."""
         return self.base.align
 
@@ -57,10 +57,7 @@ class TiledView:
         return self.see(image).pixels
 
     def see(self, image: Pixels, placement: Placement | None = None) -> Seen:
-        """The tiles, and where they count; boxes are those of the blended map's pixels.
-
-        The matrix leads from a square of `size` that covers the golden image to the image.
-        """
+        """The tiles; `inside` and `matrix` are those of the blended map's pixels."""
         if self.base.align == "none" and image.shape[:2] != self.tiling.hw:
             wanted = f"{self.tiling.hw[1]}x{self.tiling.hw[0]}"
             raise ImageError(
@@ -73,7 +70,8 @@ class TiledView:
         inside: Mask | None = None
         if any(one.inside is not None for one in seen):
             everywhere = np.ones((self.size, self.size), bool)
-            inside = np.concatenate([_or(one.inside, everywhere) for one in seen])
+            masks = (_or(one.inside, everywhere).astype(np.float32) for one in seen)
+            inside = self.tiling.blend(masks) > 0.5
         return Seen(
             pixels=np.concatenate([one.pixels for one in seen]),
             inside=inside,
@@ -82,6 +80,11 @@ class TiledView:
             matrix=self._whole(seen[0]),
             hw=(image.shape[0], image.shape[1]),
         )
+
+    @property
+    def covers_image(self) -> bool:
+        """Whether the blended map is one of the whole image."""
+        return self.base.covers_image
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -131,6 +134,12 @@ def view_from_dict(
         return TiledView(base, Tiling((int(hw[0]), int(hw[1])), int(side), int(overlap)))
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise ParameterError(f"the view's tiling is not valid ({error})") from error
+
+
+def framed(values: Mapping[str, Any]) -> View | TiledView:
+    """The view of `to_dict` without what it has learned: its size and tiles alone."""
+    known = ("size", "resample", "aspect", "tiling")
+    return view_from_dict({name: values[name] for name in known if name in values})
 
 
 def _or(mask: Mask | None, otherwise: Mask) -> Mask:

@@ -60,6 +60,12 @@ class Seen:
     matrix: Matrix
     hw: tuple[int, int]
 
+    @classmethod
+    def whole(cls, size: int, hw: tuple[int, int]) -> Seen:
+        """A whole image of height and width `hw`, stretched to a square, without its pixels."""
+        nothing = np.empty((0, 0, 3), np.float32)
+        return cls(nothing, None, None, None, stretch(hw[1] / size, hw[0] / size), hw)
+
     def to_source(self, box: Box) -> Box:
         """The box (x, y, w, h) of image pixels that covers what a box of the view does."""
         return box_around(corners(box, self.matrix), self.hw)
@@ -115,6 +121,11 @@ class View:
     def map_hw(self) -> tuple[int, int]:
         """Height and width of a detector's map."""
         return self.size, self.size
+
+    @property
+    def covers_image(self) -> bool:
+        """Whether the view is the whole image, stretched, so that its map is one of the image."""
+        return self.align == "none" and self.aspect == "stretch" and self.window is None
 
     @property
     def is_learned(self) -> bool:

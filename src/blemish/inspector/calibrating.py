@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
 from blemish.bundle import TemplateRecord
-from blemish.engine import Engine, Images
+from blemish.engine import Engine, Images, Inside
 from blemish.errors import CalibrationError
 from blemish.imaging import Progress
 from blemish.verdict import Calibration, Rule
@@ -19,6 +20,12 @@ def own_templates(ids: Sequence[str], templates: Sequence[TemplateRecord]) -> li
     """Which template each image is; -1: none."""
     position = {template.id: index for index, template in enumerate(templates)}
     return [position.get(key, -1) for key in ids]
+
+
+def inside_of(images: Images, position: int) -> Inside:
+    """Which pixels of an image's map count; plain arrays count everywhere."""
+    told = getattr(images, "inside", None)
+    return None if told is None else told(position)
 
 
 def usable(engine: Engine, own: Sequence[int]) -> list[int]:
@@ -42,10 +49,11 @@ def calibrate(
     rule.check(len(positions))
     maps = engine.calibration_maps(images, positions, [own[index] for index in positions], progress)
     scores, peaks = [], []
-    for batch in maps:
-        scores.append(engine.scores(batch))
-        peaks.append(batch.max(axis=(1, 2)))
-    found, highest = np.concatenate(scores), np.concatenate(peaks)
+    for position, anomaly_map in zip(positions, chain.from_iterable(maps), strict=True):
+        inside = inside_of(images, position)
+        scores.append(engine.score(anomaly_map, inside))
+        peaks.append(anomaly_map.max() if inside is None else anomaly_map[inside].max())
+    found, highest = np.array(scores), np.array(peaks)
     if not np.isfinite(found).all() or not np.isfinite(highest).all():
         raise CalibrationError(
             "These templates cannot be scored without one another: at some pixels all prototypes "

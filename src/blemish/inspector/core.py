@@ -26,8 +26,8 @@ from blemish.imaging import (
     View,
     read_image,
     silent,
-    view_from_dict,
 )
+from blemish.imaging.view import Align, Aspect
 from blemish.inspector import saving, updating
 from blemish.inspector.archive import Archive
 from blemish.inspector.calibrating import ID, own_templates, usable
@@ -40,6 +40,7 @@ from blemish.verdict import Calibration, Inspection, Rule
 
 if TYPE_CHECKING:
     from blemish.detector import Detector
+    from blemish.imaging.learning import AlignChoice
 
 
 class Inspector:
@@ -48,7 +49,10 @@ class Inspector:
     `detector` is HETMM() by default; `size` the side of the square view in pixels; `device` is
     `auto`, `cpu` or `cuda`; `bit_depth` what 16-bit images were taken with (None: 16); images of
     more than `max_pixels` are refused before they are decoded. `tile`: side in pixels of the tiles
-    that larger images are cut into, each seen at `size` with templates of its own. With
+    that larger images are cut into, each seen at `size` with templates of its own. `align` lays
+    each part where the golden image has it (`none`, `translation`, `rigid`, `similarity`,
+    `homography`, or `auto` to choose from the good images), `aspect` is `stretch` or `pad`; `roi`
+    and `ignore` are areas of the golden image (imaging/areas.py). With
     `keep_pictures` its bundle holds the good images as the detector sees them, for calibrating
     again after an update.
 
@@ -66,10 +70,15 @@ class Inspector:
         max_pixels: int = MAX_PIXELS,
         name: str = "",
         keep_pictures: bool = True,
+        align: Align = "none",
+        aspect: Aspect = "stretch",
+        roi: Any = None,
+        ignore: Any = None,
         tile: int | None = None,
     ) -> None:
-        self.view: View | TiledView = View(size=size)
-        self.tile = tile
+        self.view: View | TiledView = View(size=size, aspect=aspect, align=align)
+        self.align, self.roi, self.ignore, self.tile = align, roi, ignore, tile
+        self.align_choice: AlignChoice | None = None  # why `auto` aligns as it does, after `fit`
         self.device = device
         self.seed = seed
         self.bit_depth = bit_depth
@@ -91,11 +100,7 @@ class Inspector:
         """
         learning = learning_floor()
         images = self.sequence(source)
-        if self.tile is not None:
-            base = self.view.base if isinstance(self.view, TiledView) else self.view
-            height, width = images.read(0).shape[:2]
-            self.view = TiledView(base, Tiling.over((height, width), self.tile))
-            images = images.viewed(self.view)
+        images = self._learn_view(images, progress)
         started = time.perf_counter()
         images, digests = distinct(images, images.digests(progress))
         with self._changing:
@@ -104,10 +109,12 @@ class Inspector:
                 device=self.device, seed=self.seed, progress=progress,
                 tiling=self.view.tiling if isinstance(self.view, TiledView) else None,
             )  # fmt: skip
+            choice = self.align_choice
             training = saving.training_record(source, len(images), self.seed, started)
             first = saving.first_snapshot(
                 found, images, [digest[:ID] for digest in digests], training, view=self.view,
                 bit_depth=self.bit_depth, by=by, keep_pictures=self.keep_pictures,
+                view_choice={} if choice is None else {"align": choice.to_dict()},
             )  # fmt: skip
             self._archive = Archive()
             self._now = first
@@ -306,7 +313,8 @@ class Inspector:
             name=saving.bundle_name(folder),
             keep_pictures=bool(manifest.picture_parts),
         )
-        inspector.view = view_from_dict(manifest.view)
+        inspector.view = saving.view_of(folder, manifest)
+        inspector.align = inspector.view.align
         inspector._now, inspector._opening = now, opening
         inspector._archive = Archive(Path(folder).absolute(), manifest)
         return inspector
@@ -395,6 +403,22 @@ class Inspector:
         return ImageSequence(
             source, self.view, bit_depth=self.bit_depth, max_pixels=self.max_pixels
         )
+
+    def _learn_view(self, images: ImageSequence, progress: Progress) -> ImageSequence:
+        """Learn how to see parts from good images (imaging/learning.py); the images so seen."""
+        from blemish.imaging.learning import learn_view
+
+        base = self.view.base if isinstance(self.view, TiledView) else self.view
+        # What an earlier `fit` chose and learned is asked anew.
+        base = replace(base, align=self.align, golden=None)
+        base, self.align_choice = learn_view(
+            base, images.sources(), roi=self.roi, ignore=self.ignore, progress=progress
+        )
+        self.view = base
+        if self.tile is not None:
+            hw = images.read(0).shape[:2] if base.golden is None else base.golden.hw
+            self.view = TiledView(base, Tiling.over((hw[0], hw[1]), self.tile))
+        return images.viewed(self.view)
 
     def _fitted(self) -> Snapshot:
         now = self._now

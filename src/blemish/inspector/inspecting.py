@@ -12,30 +12,30 @@ from blemish.imaging import TiledView, View
 from blemish.inspector.snapshot import Snapshot
 from blemish.verdict import Inspection, find_regions, judge
 
+NOTHING_SEEN = "nothing of what counts is in the image"
+
 
 def inspected(
     now: Snapshot, pixels: npt.NDArray[np.float32], view: View | TiledView, laps: Laps
 ) -> Inspection:
     """The result for RGB [H, W, 3] in [0, 1]; the image's name and the time are the caller's."""
-    viewed = view.apply(pixels)
+    seen = view.see(pixels)
     laps.lap("view")
-    maps, template_at = now.engine.examined(viewed, laps)
-    score, anomaly_map = float(now.engine.scores(maps)[0]), maps[0]
-    judged = judge(score, now.calibration)
-    size = (pixels.shape[0], pixels.shape[1])
+    maps, template_at = now.engine.examined(seen.pixels, laps)
+    anomaly_map, inside, problem = maps[0], seen.inside, seen.problem
+    if inside is not None and not inside.any():
+        inside, problem = None, problem or NOTHING_SEEN
+    score = now.engine.score(anomaly_map, inside)
+    if inside is not None:
+        anomaly_map = np.where(inside, anomaly_map, np.float32(0))
+    judged = judge(score, now.calibration, problem)
 
     def nearest(points: Sequence[tuple[int, int]]) -> list[str | None]:
         templates = now.manifest.templates
         return [None if index is None else templates[index].id for index in template_at(points)]
 
     regions = (
-        find_regions(
-            anomaly_map,
-            now.calibration.region_level(score),
-            view=view,
-            source_size=size,
-            nearest=nearest,
-        )
+        find_regions(anomaly_map, now.calibration.region_level(score), place=seen, nearest=nearest)
         if now.calibration is not None
         else ()
     )
@@ -44,8 +44,9 @@ def inspected(
         score=score,
         anomaly_map=anomaly_map,
         regions=regions,
-        image_size=size,
+        image_size=seen.hw,
         version=now.manifest.version,
         timings=laps.spent,
+        matrix=None if view.covers_image else seen.matrix,
         **judged._asdict(),
     )

@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.bundle import Tensors
+from blemish.engine import Inside
 from blemish.errors import BundleError, ImageError, ParameterError
 from blemish.imaging import ImageSequence, read_image
 
 Image = npt.NDArray[np.float32]  # [H, W, 3], RGB in [0, 1]
 Part = Callable[[], Tensors]  # the pictures of one file of a bundle: id to PNG bytes
+INSIDE = ".inside"  # behind a picture's id: one bit a pixel of its map, whether it counts
 PictureAt = Callable[[int], npt.NDArray[np.uint8]]  # a template's position to its picture
 
 
@@ -30,10 +32,13 @@ class Pictures:
         parts: Iterable[Part] = (),
         *,
         hw: tuple[int, int] = (0, 0),
+        map_hw: tuple[int, int] = (0, 0),
+        inside: Mapping[str, Callable[[], Inside]] | None = None,
     ) -> None:
         self._at_hand = dict(at_hand or {})
         self._parts = tuple(parts)
-        self._hw = hw  # height and width of those in `parts`
+        self._hw, self._map_hw = hw, map_hw  # of those in `parts`, and of their maps
+        self._inside = dict(inside or {})  # of those at hand
 
     def __contains__(self, key: object) -> bool:
         return key in self._at_hand or self._stored(str(key)) is not None
@@ -53,7 +58,21 @@ class Pictures:
     def having(self, ids: Sequence[str], images: Sequence[Image]) -> Pictures:
         """These pictures and those of `images`, which have `ids`."""
         more = {key: _reader(images, index) for index, key in enumerate(ids)}
-        return Pictures({**more, **self._at_hand}, self._parts, hw=self._hw)
+        told = {key: _inside_reader(images, index) for index, key in enumerate(ids)}
+        return Pictures(
+            {**more, **self._at_hand},
+            self._parts,
+            hw=self._hw,
+            map_hw=self._map_hw,
+            inside={**told, **self._inside},
+        )
+
+    def inside(self, key: str) -> Inside:
+        """Which pixels of a picture's map count; None: all."""
+        if key in self._at_hand:
+            return self._inside[key]() if key in self._inside else None
+        stored = self._stored(key + INSIDE)
+        return None if stored is None else decode_inside(stored, key, self._map_hw)
 
     def encoded(self, ids: Iterable[str]) -> Tensors:
         """PNG bytes [n] of the pictures `ids`, as a bundle holds them."""
@@ -61,6 +80,9 @@ class Pictures:
         for key in ids:
             stored = None if key in self._at_hand else self._stored(key)
             found[key] = encode(self[key]) if stored is None else stored
+            inside = self.inside(key)
+            if inside is not None:
+                found[key + INSIDE] = np.packbits(inside)
         return found
 
     def _stored(self, key: str) -> npt.NDArray[Any] | None:
@@ -85,6 +107,10 @@ class Chosen(Sequence[Image]):
 
     def __iter__(self) -> Iterator[Image]:
         return (self._pictures[key] for key in self._ids)
+
+    def inside(self, index: int) -> Inside:
+        """Which pixels of a picture's map count; None: all."""
+        return self._pictures.inside(self._ids[index])
 
 
 def at_positions(pictures: Pictures, ids: Sequence[str]) -> PictureAt | None:
@@ -129,6 +155,17 @@ def decode(data: npt.NDArray[Any], key: str, hw: tuple[int, int]) -> Image:
     return image
 
 
+def decode_inside(data: npt.NDArray[Any], key: str, hw: tuple[int, int]) -> Inside:
+    """Which pixels [h, w] of a picture's map count, from one bit each."""
+    count = hw[0] * hw[1]
+    if data.dtype != np.uint8 or data.shape != (-(-count // 8),):
+        raise BundleError(
+            f"what counts of the picture '{key}' in the bundle does not fit a map of "
+            f"{hw[1]} x {hw[0]}; make it again"
+        )
+    return np.unpackbits(data, count=count).reshape(hw).astype(np.bool_)
+
+
 def as_bytes(image: Image) -> npt.NDArray[np.uint8]:
     """An image in [0, 1] as uint8 [H, W, 3]."""
     found: npt.NDArray[np.uint8] = np.rint(np.clip(image, 0, 1) * np.float32(255)).astype(np.uint8)
@@ -138,6 +175,11 @@ def as_bytes(image: Image) -> npt.NDArray[np.uint8]:
 def _as_float(samples: npt.NDArray[Any]) -> Image:
     top = np.float32(np.iinfo(samples.dtype).max)
     return np.ascontiguousarray(samples).astype(np.float32) / top
+
+
+def _inside_reader(images: Sequence[Image], index: int) -> Callable[[], Inside]:
+    told = getattr(images, "inside", None)
+    return (lambda: None) if told is None else (lambda: told(index))
 
 
 def _reader(images: Sequence[Image], index: int) -> Callable[[], Image]:

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from blemish._version import __version__
 from blemish.bundle import (
     PICTURES,
+    VIEW,
     ChangeRecord,
     Content,
     Draft,
     Manifest,
     TemplateRecord,
+    Tensors,
     TrainingRecord,
     check_added,
     check_runs,
@@ -32,7 +34,7 @@ from blemish.bundle import (
 )
 from blemish.engine import Engine
 from blemish.errors import BundleError
-from blemish.imaging import ImageSequence, TiledView, View, view_from_dict
+from blemish.imaging import ImageSequence, TiledView, View, framed, view_from_dict
 from blemish.inspector.opening import Opening
 from blemish.inspector.pictures import Part, Pictures
 from blemish.inspector.snapshot import Snapshot, Version, recorded_calibration
@@ -54,6 +56,7 @@ def first_snapshot(
     *,
     view: View | TiledView,
     bit_depth: int | None,
+    view_choice: dict[str, Any],
     by: str,
     keep_pictures: bool,
 ) -> Snapshot:
@@ -66,7 +69,7 @@ def first_snapshot(
         change=ChangeRecord(kind="fit", by=by),
         method=found.method,
         parameters=found.parameters,
-        learned=found.learned,
+        learned={**found.learned, **view_choice},
         view=view.to_dict(),
         bit_depth=bit_depth,
         backbone=found.backbone,
@@ -82,6 +85,9 @@ def first_snapshot(
     pictures = Pictures().having(ids, images)
     kept = found.engine.updates and keep_pictures
     contents = {PICTURES: picture_content(pictures, ids)} if kept else {}
+    tensors: Tensors = dict(view.tensors())
+    if tensors:
+        contents[VIEW] = lambda: pack(tensors)
     return Snapshot(Version(manifest, found.engine, contents), found.engine, None, pictures)
 
 
@@ -112,7 +118,7 @@ def restore(folder: Folder | None, version: Version, opening: Opening) -> Snapsh
     """A version able to inspect: its whole state, then its steps in the order they were done."""
     manifest = version.manifest
     with fitting_together(str(folder)):
-        view = view_from_dict(manifest.view)
+        view = framed(manifest.view)
     engine = version.base or opening.engine(_known(folder), manifest)
     for step in manifest.steps:
         if step.part is not None:
@@ -138,8 +144,16 @@ def pictures_of(folder: Folder | None, manifest: Manifest) -> Pictures:
     def part(name: str) -> Part:
         return cache(lambda: read_part(_known(folder), manifest, name))
 
-    hw = view_from_dict(manifest.view).hw
-    return Pictures(parts=[part(name) for name in manifest.picture_parts], hw=hw)
+    view = framed(manifest.view)
+    parts = [part(name) for name in manifest.picture_parts]
+    return Pictures(parts=parts, hw=view.hw, map_hw=view.map_hw)
+
+
+def view_of(folder: Folder, manifest: Manifest) -> View | TiledView:
+    """The view that a bundle holds, with what it has learned."""
+    tensors = read_part(folder, manifest, VIEW) if VIEW in manifest.files else None
+    with fitting_together(str(folder)):
+        return view_from_dict(manifest.view, tensors)
 
 
 def drafts(

@@ -23,7 +23,7 @@ from blemish.bundle import (
     Tensors,
     pack,
 )
-from blemish.engine import Engine
+from blemish.engine import Engine, Inside
 from blemish.errors import CalibrationError, NoImagesError, ParameterError
 from blemish.imaging import ImageSequence, Progress, silent
 from blemish.inspector.calibrating import ID, calibrate, own_templates
@@ -318,6 +318,10 @@ class _Chosen(Sequence[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         return self._images[self._positions[index]]
+
+    def inside(self, index: int) -> Inside:
+        """Which pixels of an image's map count; None: all."""
+        return self._images.inside(self._positions[index])
 
 
 def _fresh(

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.errors import BlemishError
+from blemish.imaging.geometry import inverse, warp
 from blemish.verdict.calibration import Calibration, Verdict
 from blemish.verdict.regions import Region
 
@@ -40,6 +41,18 @@ class Inspection:
     timings: Mapping[str, float] = field(default_factory=dict)  # ms by stage, in the stages' order
     review_threshold: float | None = None
     reason: str | None = None
+    matrix: npt.NDArray[np.float64] | None = None  # map to image pixels; None: the map covers it
+
+    @property
+    def image_map(self) -> npt.NDArray[np.float32]:
+        """The map as one of the whole image, of any size with its sides' ratio; 0 beyond the view.
+
+        Aligned, padded and turned parts are laid back where they are in the image.
+        """
+        if self.matrix is None or self.image_size is None:
+            return self.anomaly_map
+        back = inverse(self.matrix)
+        return np.asarray(warp(self.anomaly_map, back, self.image_size, outside=0.0), np.float32)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that `blemish inspect` prints."""

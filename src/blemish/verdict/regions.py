@@ -8,19 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-
-from blemish.imaging import TiledView, View
 
 Point = tuple[int, int]  # x, y in pixels of the view
 # For points of the view the ids of the templates that the image was compared with there.
 Nearest = Callable[[Sequence[Point]], Sequence[str | None]]
 
 MOST_TOLD = 5  # regions whose template is looked up: it takes time, and the worst tell enough
+
+
+Box = tuple[int, int, int, int]
+
+
+class Place(Protocol):
+    """Where a map lies on its image (`Seen` knows that of every part)."""
+
+    def to_source(self, box: Box) -> Box:
+        """The box of image pixels that covers what a box (x, y, w, h) of the map does."""
+        ...
+
+    def area(self, box: Box) -> float:
+        """How many image pixels one of the map covers there."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,28 +62,27 @@ def find_regions(
     anomaly_map: npt.NDArray[np.float32],
     threshold: float,
     *,
-    view: View | TiledView,
-    source_size: tuple[int, int],
+    place: Place,
     nearest: Nearest | None = None,
 ) -> tuple[Region, ...]:
     """Regions of `anomaly_map` [h, w] above `threshold`, worst first; touching corners connect.
 
-    `source_size` is the image's (height, width) before the view. `nearest` is asked once, and only
+    `place` leads from the map's pixels to the image's. `nearest` is asked once, and only
     if there are regions, for the templates of the worst few at their peaks.
     """
     # In float64: in float32 a threshold set by hand could be rounded up past a pixel, and so past
     # the score of a part that fails by it.
     above = np.greater(anomaly_map, threshold, signature="dd->?")
     count, labels, stats, _ = cv2.connectedComponentsWithStats(above.view(np.uint8), connectivity=8)
-    scale = source_size[0] * source_size[1] / anomaly_map.size
     found: list[tuple[Region, Point]] = []
     for label in range(1, count):
         x, y, width, height, area = (int(value) for value in stats[label])
         window = np.s_[y : y + height, x : x + width]
         inside = np.where(labels[window] == label, anomaly_map[window], -np.inf)
         row, column = divmod(int(inside.argmax()), width)
-        box = view.to_source((x, y, width, height), source_size)
-        region = Region(box, max(1, round(area * scale)), float(inside[row, column]))
+        on_map = (x, y, width, height)
+        size = max(1, round(area * place.area(on_map)))
+        region = Region(place.to_source(on_map), size, float(inside[row, column]))
         found.append((region, (x + column, y + row)))
     found.sort(key=lambda pair: -pair[0].peak)
     regions = [region for region, _ in found]

@@ -1,0 +1,154 @@
+"""Aligned, masked and padded views in an inspector: fitted, judged, saved, updated, exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from blemish.hetmm import HETMM
+from blemish.inspector import Inspector
+from conftest import SIZE, Outcome, picture
+
+RATE = 0.1
+
+
+def turned(image: np.ndarray, degrees: float, shift: tuple[float, float] = (0, 0)) -> np.ndarray:
+    """A part turned about its middle and moved; what enters is the border's colour."""
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+    matrix[:, 2] += shift
+    moved = cv2.warpAffine(
+        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.clip(moved, 0, 1).astype(np.float32)
+
+
+def part(seed: int, flaw: bool = False) -> np.ndarray:
+    """A lopsided dark part on a light ground, 96 pixels square."""
+    rng = np.random.default_rng(seed)
+    image = np.full((96, 96, 3), 0.9, np.float32)
+    cv2.rectangle(image, (28, 36), (68, 60), (0.2, 0.3, 0.6), -1)
+    cv2.circle(image, (34, 42), 5, (0.9, 0.8, 0.2), -1)
+    cv2.rectangle(image, (58, 52), (64, 57), (0.7, 0.1, 0.1), -1)
+    if flaw:
+        cv2.circle(image, (50, 46), 4, (0.1, 0.9, 0.2), -1)
+    return np.clip(image + rng.normal(0, 0.01, image.shape), 0, 1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def aligned() -> Inspector:
+    """Parts at any angle, learned with rigid alignment and calibrated."""
+    rng = np.random.default_rng(5)
+    good = [turned(part(seed), rng.uniform(0, 360), rng.uniform(-5, 5, 2)) for seed in range(14)]
+    made = Inspector(HETMM(sheets=None), size=SIZE, align="rigid", device="cpu")
+    return made.fit(good).calibrate(false_alarm_rate=RATE)
+
+
+@pytest.mark.parametrize("degrees", [0, 67, 180, 300])
+def test_a_part_is_judged_at_any_angle(aligned: Inspector, degrees: float) -> None:
+    """A flaw turns with its part: it scores far above a good one, and its box lies on it."""
+    good, bad = (aligned.inspect(turned(part(50, flaw), degrees)) for flaw in (False, True))
+    assert bad.verdict == "fail"
+    assert bad.score > 1.5 * good.score
+    wanted = cv2.getRotationMatrix2D((47.5, 47.5), degrees, 1.0) @ np.array([50, 46, 1])
+    x, y, width, height = bad.regions[0].box
+    assert x - 3 <= wanted[0] <= x + width + 3
+    assert y - 3 <= wanted[1] <= y + height + 3
+    row, column = np.unravel_index(bad.image_map.argmax(), bad.image_map.shape)
+    assert np.hypot(column - wanted[0], row - wanted[1]) < 10
+
+
+def test_what_cannot_be_aligned_goes_to_review(aligned: Inspector) -> None:
+    """Another thing in the picture is never passed: the verdict is review, with the reason."""
+    result = aligned.inspect(np.random.default_rng(0).random((96, 96, 3), np.float32))
+    assert result.verdict == "review"
+    assert result.reason is not None
+    assert "align" in result.reason
+    assert result.to_dict()["reason"] == result.reason
+
+
+def test_the_view_is_kept_updated_and_exported(aligned: Inspector, tmp_path: Path) -> None:
+    """The bundle, its update and its export see a part as the inspector does."""
+    aligned.save(tmp_path / "part")
+    probe = turned(part(60, flaw=True), 123, (4, -3))
+    wanted = aligned.inspect(probe)
+    again = Inspector.load(tmp_path / "part", device="cpu")
+    assert again.view == aligned.view
+    assert again.inspect(probe).score == wanted.score
+    again.export(tmp_path / "line")
+    line = Inspector.load(tmp_path / "line")
+    found = line.inspect(probe)
+    assert found.score == pytest.approx(wanted.score, abs=1e-5)
+    assert [r.box for r in found.regions] == [r.box for r in wanted.regions]
+    for made in (again, line):
+        made.update(add=[turned(part(61), 40)])
+        made.calibrate(false_alarm_rate=RATE)  # from the pictures kept, where each one counts
+    assert again.calibration is not None
+    assert line.calibration is not None
+    np.testing.assert_allclose(line.calibration.scores, again.calibration.scores, atol=1e-5)
+    # Scores of good parts come from the kept pictures just as from the images themselves.
+    fresh = Inspector.load(tmp_path / "part", device="cpu")
+    assert fresh.calibration == aligned.calibration
+
+
+@pytest.mark.parametrize("how", ["ignore", "roi"])
+def test_what_does_not_count_is_not_judged(how: str, tmp_path: Path) -> None:
+    """A flaw in an ignored area, or outside the region of interest, changes no verdict."""
+    left, right = ([[x, 0], [x + 48, 0], [x + 48, 96], [x, 96]] for x in (0, 48))
+    area = right if how == "ignore" else left
+    file = tmp_path / "area.json"
+    file.write_text(json.dumps({"polygons": [area], "image": [96, 96]}))
+    made = Inspector(HETMM(sheets=None), size=2 * SIZE, device="cpu", **{how: file})
+    made.fit([part(seed) for seed in range(12)]).calibrate(false_alarm_rate=RATE)
+    hidden, seen = part(40), part(40)
+    hidden[44:54, 84:94] = (1, 0, 1)
+    seen[10:26, 10:26] = (1, 0, 1)
+    plain = made.inspect(part(40))
+    assert made.inspect(hidden).verdict == plain.verdict == "pass"
+    assert made.inspect(seen).verdict == "fail"
+    assert not made.inspect(hidden).anomaly_map[:, SIZE:].any()
+
+
+def test_padding_keeps_the_ratio_and_never_counts() -> None:
+    """A wide image is padded, its boxes lie in its own pixels, and padding is no part of a map."""
+    good = [part(seed)[24:72] for seed in range(12)]
+    made = Inspector(HETMM(sheets=None), size=SIZE, aspect="pad", device="cpu")
+    made.fit(good).calibrate(false_alarm_rate=RATE)
+    result = made.inspect(part(50, flaw=True)[24:72])
+    assert result.verdict == "fail"
+    x, y, width, height = result.regions[0].box
+    assert x <= 50 <= x + width
+    assert y <= 22 <= y + height
+    assert result.image_map.shape == (48, 96)
+    assert not result.anomaly_map[: SIZE // 5].any()
+
+
+def test_auto_says_what_it_chose(cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    """`fit --align auto` on parts that lie anyhow chooses to turn them, and tells the figures."""
+    rng = np.random.default_rng(3)
+    (tmp_path / "good").mkdir()
+    for seed in range(12):
+        image = turned(part(seed), rng.uniform(0, 360))
+        name = str(tmp_path / "good" / f"{seed}.png")
+        cv2.imwrite(name, np.rint(image[..., ::-1] * 255).astype(np.uint8))
+    done = cli(
+        "fit", tmp_path / "good", "-o", tmp_path / "part", "--align", "auto", "--size", SIZE,
+        "--device", "cpu",
+    )  # fmt: skip
+    assert done.status == 0, done.stderr
+    assert "align      rigid (grey levels" in done.stderr
+    assert Inspector.load(tmp_path / "part").view.align == "rigid"
+
+
+def test_an_unknown_motion_is_refused(cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    """A word that is no motion is one sentence and status 2."""
+    (tmp_path / "good").mkdir()
+    cv2.imwrite(str(tmp_path / "good" / "0.png"), (picture(0) * 255).astype(np.uint8))
+    done = cli("fit", tmp_path / "good", "-o", tmp_path / "part", "--align", "sideways")
+    assert done.status == 2
+    assert "align is 'sideways'" in done.stderr
