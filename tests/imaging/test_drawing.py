@@ -155,3 +155,14 @@ def test_real_part() -> None:
     changed = (overlay(image, blob(3.0), threshold=1.0) != plain).any(axis=2)
     assert changed[128, 128]
     assert 0.005 < changed.mean() < 0.3
+
+
+def test_what_does_not_count_is_darker_and_cold() -> None:
+    """Beyond the region of interest the picture is at half light, whatever the map says there."""
+    counted = np.zeros((96, 128), np.bool_)
+    counted[:, :40] = True
+    picture = overlay(GREY, blob(3.0), threshold=1.0, counted=counted)
+    np.testing.assert_array_equal(picture[:, 43:], GREY8[:, 43:] // 2)
+    np.testing.assert_array_equal(picture[2:-2, 2:30], GREY8[2:-2, 2:30])
+    with pytest.raises(ImageArrayError, match="one of the image's size"):
+        overlay(GREY, blob(3.0), threshold=1.0, counted=counted[1:])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from blemish.errors import ImageError, NoImagesError, NotFittedError, ParameterError
 from blemish.imaging import ImageSequence, View
-from blemish.imaging.geometry import corners, inverse
+from blemish.imaging.geometry import corners, inverse, lands_in
 from blemish.imaging.learning import learn_view
 
 from .lying import HW, moved, screw
@@ -138,12 +138,22 @@ def test_what_is_not_in_the_image_does_not_count(rigid: View) -> None:
     """Beyond a turned image's edges the golden image goes on, and nothing counts there."""
     part, _ = moved(screw(31), degrees=45)
     seen = rigid.see(part)
-    assert 0.7 < seen.inside.mean() < 0.95
+    shown = lands_in(seen.matrix, (SIZE, SIZE), HW)
     backdrop = rigid.golden.picture / np.float32(255)
-    np.testing.assert_array_equal(seen.pixels[~seen.inside], backdrop[~seen.inside])
+    np.testing.assert_array_equal(seen.pixels[~shown], backdrop[~shown])
+    assert not (seen.inside & ~shown).any()
+    assert 0.6 < seen.inside.mean() < shown.mean() < 0.95
     u, v = corners((0, 0, *HW), inverse(seen.matrix)).T
     assert np.ptp(u) > SIZE  # the image's own corners lie outside the view
     assert np.ptp(v) > SIZE
+
+
+def test_what_few_good_parts_show_does_not_count(rigid: View) -> None:
+    """Of parts at any angle the corners have too few templates to be compared with."""
+    seen = rigid.see(rigid.golden.picture / np.float32(255))
+    assert not seen.inside[[0, 0, -1, -1], [0, -1, 0, -1]].any()
+    rows, columns = np.indices((SIZE, SIZE)) - SIZE / 2 + 0.5
+    assert seen.inside[rows**2 + columns**2 < (0.4 * SIZE) ** 2].all()
 
 
 def test_a_part_that_cannot_be_aligned_is_a_problem(rigid: View) -> None:

@@ -30,6 +30,7 @@ _HEAT = (
 _STEPS = 1024
 _OUTLINE = (255, 40, 60)
 _BOX = (0, 150, 255)
+_EDGE = (150, 200, 150)  # of what counts
 _SHADOW = (20, 20, 20)
 
 
@@ -50,20 +51,32 @@ def overlay(
     regions: Iterable[HasBox] = (),
     opacity: float = 0.5,
     scale: float | None = None,
+    counted: npt.NDArray[np.bool_] | None = None,
 ) -> Rgb8:
     """Draw the anomaly map [h, w] over RGB [H, W, 3] in [0, 1]; returns uint8 [H, W, 3].
 
     What lies above `threshold` is coloured from amber (the threshold) to crimson (twice it) and
     outlined; what lies below is nearly clear. Without a threshold nothing is outlined and `scale`
-    is the map value of full heat. `regions` have boxes in pixels of `image`. Raises
-    ImageArrayError or ParameterError.
+    is the map value of full heat. `regions` have boxes in pixels of `image`. Where `counted` [H, W]
+    is given, what does not count is darker and has no heat. Raises ImageArrayError or
+    ParameterError.
     """
     _check_overlay(image, anomaly_map, threshold, scale, opacity)
+    if counted is not None and counted.shape != image.shape[:2]:
+        raise ImageArrayError(
+            f"array: the mask of what counts is {list(counted.shape)}, and the image "
+            f"{list(image.shape[:2])}; give one of the image's size."
+        )
     height, width = image.shape[:2]
     heat = _resized(anomaly_map, height, width)
     level = _level(heat, threshold, scale)
+    if counted is not None:
+        level[~counted] = 0
+        heat[~counted] = -np.inf
     picture = _blend(image, level, opacity)
     thickness = max(1, round(min(height, width) / 400))
+    if counted is not None:
+        _draw_uncounted(picture, counted, thickness)
     if threshold is not None:
         _draw_outlines(picture, heat > threshold, thickness)
     for region in regions:
@@ -174,6 +187,16 @@ def _blend(image: npt.NDArray[np.float32], level: npt.NDArray[np.float32], opaci
     mixed = image[hot] + alpha * (colours[step] - image[hot])  # [n, 3]
     picture[hot] = np.rint(np.clip(mixed, 0.0, 1.0) * np.float32(255))
     return picture
+
+
+def _draw_uncounted(picture: Rgb8, counted: npt.NDArray[np.bool_], thickness: int) -> None:
+    import cv2
+
+    picture[~counted] //= 2
+    contours, _ = cv2.findContours(
+        counted.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+    )
+    cv2.drawContours(picture, contours, -1, _EDGE, thickness, cv2.LINE_AA)
 
 
 def _draw_outlines(picture: Rgb8, above: npt.NDArray[np.bool_], thickness: int) -> None:

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from blemish.errors import NoImagesError, ParameterError
 from blemish.imaging.alignment import Aligner, Mode, Placement
 from blemish.imaging.areas import counted, to_area
-from blemish.imaging.geometry import Mask, Pixels, inverse, lands_in, warp
+from blemish.imaging.geometry import Mask, Matrix, Pixels, inverse, lands_in, warp
 from blemish.imaging.golden import Golden
 from blemish.imaging.sequence import Progress, silent
 from blemish.imaging.sketches import Sketch, shrunk_mask
@@ -132,22 +133,19 @@ class _Learner:
         if mode == "none":
             found = None if mask is None else Golden(hw, mask=mask)
             return replace(self.view, align="none", golden=found), choice
-        limit, least = self._limits(Aligner(sketch, mask, mode), position)
+        others = [at for at in spaced(len(self.images), JUDGED) if at != position]
+        judged = self._sketches(others)
+        placed = _placements(sketch, mask, mode, judged)
+        seldom = ~_often_shown(sketch, judged, placed)
+        if seldom.any():
+            mask = ~_enlarged(seldom, hw) if mask is None else mask & ~_enlarged(seldom, hw)
+            placed = _placements(sketch, mask, mode, judged)
+        limit, least = _limits(placed)
         whole = replace(self.view, align="none", window=None, golden=None)
         picture = np.rint(whole.apply(golden) * np.float32(255)).astype(np.uint8)
         return replace(
             self.view, align=mode, golden=Golden(hw, picture, mask, limit, least)
         ), choice
-
-    def _limits(self, aligner: Aligner, golden: int | None) -> tuple[float, float]:
-        """The residual and the share shown that good parts, the golden image apart, stay within."""
-        others = [at for at in spaced(len(self.images), JUDGED) if at != golden]
-        placed = [aligner.place(sketch) for sketch in self._sketches(others)]
-        residuals = np.array([one.residual for one in placed])
-        worst = float(residuals.max())
-        # As far again beyond the worst good part as that is from the middle one.
-        limit = max(_TIGHT, worst + worst - float(np.median(residuals)))
-        return limit, max(0.0, min(one.shown for one in placed) - _SLACK)
 
     def _sketches(self, positions: Sequence[int]) -> list[Sketch]:
         for done, at in enumerate(positions):
@@ -179,7 +177,7 @@ def distances(
     counts = np.ones(level.hw, np.bool_) if mask is None else shrunk_mask(mask, level.hw)
     pictures, shown = [], []
     for sketch, placement in zip(sketches, placed, strict=True):
-        matrix = sketch.high.to_pixels @ placement.matrix @ inverse(level.to_pixels)
+        matrix = _onto(golden, sketch, placement)
         pictures.append(np.asarray(warp(sketch.high.grey, matrix, level.hw), np.float32))
         shown.append(counts & lands_in(matrix, level.hw, sketch.high.hw))
     found = np.full((len(pictures), len(pictures)), np.inf)
@@ -199,6 +197,38 @@ def _placements(
         return [Placement(np.eye(3), 0.0, 1.0)] * len(sketches)
     aligner = Aligner(golden, mask, mode)
     return [aligner.place(sketch) for sketch in sketches]
+
+
+def _limits(placed: Sequence[Placement]) -> tuple[float, float]:
+    """The residual and the share shown that good parts stay within."""
+    residuals = np.array([one.residual for one in placed])
+    worst = float(residuals.max())
+    # As far again beyond the worst good part as that is from the middle one.
+    limit = max(_TIGHT, worst + worst - float(np.median(residuals)))
+    return limit, max(0.0, min(one.shown for one in placed) - _SLACK)
+
+
+def _often_shown(golden: Sketch, sketches: Sequence[Sketch], placed: Sequence[Placement]) -> Mask:
+    """Which pixels of the golden image at its high level at least half of these parts show.
+
+    Where fewer do, the corners of parts at any angle, there are too few templates to compare with.
+    """
+    level = golden.high
+    shown = np.zeros(level.hw, np.int64)
+    for sketch, placement in zip(sketches, placed, strict=True):
+        shown += lands_in(_onto(golden, sketch, placement), level.hw, sketch.high.hw)
+    return np.asarray(2 * shown >= len(sketches))
+
+
+def _onto(golden: Sketch, part: Sketch, placement: Placement) -> Matrix:
+    """From pixels of the golden image's high level to those of the part's."""
+    return np.asarray(part.high.to_pixels @ placement.matrix @ inverse(golden.high.to_pixels))
+
+
+def _enlarged(mask: Mask, hw: tuple[int, int]) -> Mask:
+    return np.asarray(
+        cv2.resize(mask.astype(np.uint8), (hw[1], hw[0]), interpolation=cv2.INTER_NEAREST) > 0
+    )
 
 
 def _hw(image: Pixels) -> tuple[int, int]:

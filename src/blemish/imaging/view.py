@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 Aspect = Literal["stretch", "pad"]
 Align = Literal["none", "translation", "rigid", "similarity", "homography", "auto"]
 
+# Of the view's side: as near to what an image does not show, features and smoothing mix it in.
+_RIM = 1 / 32
 _ASPECTS = ("stretch", "pad")
 _ALIGNS = ("none", "translation", "rigid", "similarity", "homography", "auto")
 
@@ -272,7 +274,8 @@ class View:
         pixels = resample(image, matrix, self.size)
         # Beyond the image the golden one goes on, so that features near the edge see no new edge.
         pixels = np.where(shown[..., None], pixels, self._backdrop)
-        inside = shown if self._counts is None else shown & self._counts
+        inside = _less_a_rim(shown, round(_RIM * self.size))
+        inside = inside if self._counts is None else inside & self._counts
         problem = self._problem(placement)
         return Seen(pixels, _unless_all(inside), placement.residual, problem, matrix, hw)
 
@@ -362,6 +365,15 @@ def _rectangle(size: int, top: int, left: int, height: int, width: int) -> Mask:
     found = np.zeros((size, size), np.bool_)
     found[top : top + height, left : left + width] = True
     return found
+
+
+def _less_a_rim(shown: Mask, width: int) -> Mask:
+    """What is shown less a rim along what is not; the view's own edge has none."""
+    import cv2
+
+    square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+    beyond = cv2.dilate((~shown).astype(np.uint8), square)
+    return np.asarray(beyond == 0)
 
 
 def _unless_all(inside: Mask | None) -> Mask | None:
