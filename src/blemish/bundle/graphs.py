@@ -69,9 +69,10 @@ class GraphsRecord(Record):
     """The graphs of an exported bundle, for views of `height` x `width` pixels.
 
     `parts` maps a graph's role to the part of its file: `features` and `match`, or `network` where
-    one graph does it all; with OpenVINO each has a second part, `<role>-weights`. `image` is the
-    input [1, height, width, 3], RGB in [0, 1]; `anomaly_map` the output [1, height, width]. The
-    image's score is the map's maximum (`max`) or its population standard deviation (`std`).
+    one graph does it all. A graph with a second part, `<role>-weights`, is OpenVINO's, one without
+    ONNX Runtime's, which does the matching in either. `image` is the input [1, height, width, 3],
+    RGB in [0, 1]; `anomaly_map` the output [1, height, width]. The image's score is the map's
+    maximum (`max`) or its population standard deviation (`std`).
     """
 
     runtime: Runtime

@@ -76,7 +76,10 @@ def _joined(detector: HETMM, spec: GraphSpec, network: _Network) -> onnx.ModelPr
     pairs = zip(network.outputs, spec.levels, strict=True)
     links = [(_NETWORK + name, _raw(level)) for name, level in pairs]
     names = [level.features for level in spec.levels]
-    return onnx.compose.merge_models(first, after, links, outputs=names)
+    joined = onnx.compose.merge_models(first, after, links, outputs=names)
+    del joined.opset_import[:]  # merging lists each part's own
+    joined.opset_import.append(onnx.helper.make_opsetid("", OPSET))
+    return joined
 
 
 class _Pyramid(nn.Module):

@@ -9,7 +9,7 @@ from blemish.engine import Engine, TiledEngine, tiling_of, untiled
 from blemish.errors import BundleError, ParameterError
 from blemish.runtime.matching import MatchingEngine, level_bank
 from blemish.runtime.network import NetworkEngine
-from blemish.runtime.sessions import Session, open_session
+from blemish.runtime.sessions import OnnxSession, Session, open_openvino
 
 MEBIBYTE = 1 << 20
 
@@ -72,13 +72,9 @@ def _session(record: GraphsRecord, role: str, read: Callable[[str], bytes], wher
     if part is None:
         raise BundleError(f"{where} has no graph '{role}'; export the bundle again")
     weights = record.parts.get(f"{role}-weights")
-    return open_session(
-        record.runtime,
-        record.precision,
-        read(part),
-        None if weights is None else read(weights),
-        f"{part} of {where}",
-    )
+    if weights is None:
+        return OnnxSession(read(part), f"{part} of {where}")
+    return open_openvino(record.precision, read(part), read(weights), f"{part} of {where}")
 
 
 def _check_memory(templates: Tensors, memory: int | None, where: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from blemish.bundle import Precision, Runtime
+from blemish.bundle import Precision
 from blemish.errors import BundleError, MissingExtraError, ParameterError
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
@@ -23,15 +23,11 @@ class Session(Protocol):
         ...
 
 
-def open_session(
-    runtime: Runtime, precision: Precision, graph: bytes, weights: bytes | None, where: str
-) -> Session:
-    """Load a graph; `weights` is OpenVINO's second file, `where` names the graph in errors."""
-    if runtime == "openvino":
-        from blemish.runtime.openvino import OpenVinoSession
+def open_openvino(precision: Precision, graph: bytes, weights: bytes, where: str) -> Session:
+    """Load a graph through OpenVINO; `where` names it in errors."""
+    from blemish.runtime.openvino import OpenVinoSession
 
-        return OpenVinoSession(graph, weights or b"", precision, where)
-    return OnnxSession(graph, where)
+    return OpenVinoSession(graph, weights, precision, where)
 
 
 class OnnxSession:
