@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -190,6 +191,7 @@ def test_reconnects_only_after_the_hanging_call() -> None:
     thread = threading.Thread(target=lambda: found.extend(numbers(frames, 1)))
     thread.start()
     eventually(lambda: source.health.state == "retrying", "the loss")
+    time.sleep(0.1)  # five times the longest pause
     assert len(opened) == 1
     back.set()
     thread.join(DEADLINE)

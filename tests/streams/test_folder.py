@@ -203,6 +203,18 @@ def test_changed_while_it_was_read(folder: Path, watch) -> None:
     assert source.health.frames == 1
 
 
+def test_gone_once_it_was_read(folder: Path, watch) -> None:
+    """A picture that was read whole counts, even when its file was deleted right after."""
+
+    def read(path: Path) -> Any:
+        image = read_samples(path)
+        path.unlink()
+        return image
+
+    save(folder / "part.png", 1)
+    assert values(iter(watch(read=read)), 1) == [1]
+
+
 def test_never_readable_becomes_an_error(folder: Path, watch) -> None:
     """A file that stays broken comes as an error after the timeout; mended, it is a part."""
     data = encoded(1)

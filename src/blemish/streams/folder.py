@@ -184,26 +184,21 @@ class WatchedFolder(BaseSource):
         path = self.folder / name
         started = time.perf_counter()
         image, error = None, None
-        # Much time may have passed since the look: the frames before this one were inspected.
+        try:
+            image = self.read(path)
+        except ImageError as caught:
+            error = caught
+        # The look may be long ago: the frames before this one were inspected meanwhile.
         now = self._stamp(name)
-        if now is not None and now.agrees(stamp):
-            try:
-                image = self.read(path)
-            except ImageMissingError:
-                now = None
-            except ImageError as caught:
-                error = caught
-            else:
-                # A picture that was whole when it was read counts, though it is gone by now.
-                now = self._stamp(name) or stamp
-        if now is None:
-            self._ledger.gone(name)
-            return None
-        if not now.agrees(stamp):
+        if now is not None and not now.agrees(stamp):
             self._ledger.changed(name, now, time.monotonic())
+            return None
+        if error is not None and (now is None or isinstance(error, ImageMissingError)):
+            self._ledger.gone(name)
             return None
         if error is not None and not self._ledger.unreadable(name, time.monotonic()):
             return None
+        # A picture that was whole when it was read counts, even when its file is gone by now.
         self._ledger.taken(name, stamp)
         return Frame(
             str(path),
