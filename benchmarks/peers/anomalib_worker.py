@@ -168,24 +168,29 @@ def export(model: Any, exports: dict[str, str]) -> list[str]:
 
 def serve(job: Job) -> None:
     """Load an export with anomalib's own inferencer, in a fresh process, and score."""
+    predict, load_seconds = load_export(job.way, job.exports[job.way], job.threads)
+    result = score_all(job, predict)
+    leave(job, {**result, "load_seconds": load_seconds, "peak_rss_mb": peak_rss_mb()})
+
+
+def load_export(way: str, folder: str, threads: int) -> tuple[Predict, float]:
+    """What anomalib's own inferencer does with one file, and the seconds that loading took."""
     from anomalib.deploy import OpenVINOInferencer, TorchInferencer
 
-    folder = Path(job.exports[job.way])
     started = time.perf_counter()
     inferencer: Any
-    if job.way == TORCH:
-        inferencer = TorchInferencer(only(folder, "*.pt"), device="cpu")
+    if way == TORCH:
+        inferencer = TorchInferencer(only(Path(folder), "*.pt"), device="cpu")
     else:
-        threads = {"INFERENCE_NUM_THREADS": job.threads}
-        inferencer = OpenVINOInferencer(only(folder, "*.xml"), device="CPU", config=threads)
+        config = {"INFERENCE_NUM_THREADS": threads}
+        inferencer = OpenVINOInferencer(only(Path(folder), "*.xml"), device="CPU", config=config)
     load_seconds = time.perf_counter() - started
 
     @torch.inference_mode()
     def predict(path: str) -> tuple[Maps, float]:
         return unpack(inferencer.predict(path))
 
-    result = score_all(job, predict)
-    leave(job, {**result, "load_seconds": load_seconds, "peak_rss_mb": peak_rss_mb()})
+    return predict, load_seconds
 
 
 def only(folder: Path, pattern: str) -> Path:

@@ -92,6 +92,20 @@ def score_all(job: Job, predict: Predict) -> dict[str, Any]:
     return {"scores": scores, "latencies_ms": latencies}
 
 
+def answer(predict: Predict, load_seconds: float) -> None:
+    """Score the files that lines of standard input name; each answer is a line of JSON.
+
+    So that processes which share a machine can take turns, image by image.
+    """
+    out, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not pass for an answer
+    print(json.dumps({"load_seconds": load_seconds}), file=out, flush=True)
+    for line in sys.stdin:
+        started = time.perf_counter()
+        _, score = predict(line.rstrip("\n"))
+        spent = (time.perf_counter() - started) * 1e3
+        print(json.dumps({"ms": spent, "score": score}), file=out, flush=True)
+
+
 def leave(job: Job, result: dict[str, Any]) -> None:
     """Write the result; the runner takes a worker without one for failed."""
     body = {**result, "versions": {name: _version(name) for name in PACKAGES}}

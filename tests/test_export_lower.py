@@ -1,0 +1,159 @@
+"""Exports in INT8 and for OpenVINO: the same verdicts, thresholds set again, updates that work."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from blemish.bundle import read_manifest
+from blemish.errors import ExportError, MissingExtraError
+from blemish.evaluation.metrics import auroc
+from blemish.export import quantize
+from blemish.export.network import network_graph
+from blemish.export.quantize import quantized
+from blemish.hetmm import HETMM
+from blemish.inspector import Inspector
+from blemish.runtime.sessions import OnnxSession
+from blemish.tfanet import TFANet
+from conftest import SIZE, picture
+
+PROBE = picture(50, "missing")
+
+
+def image_auroc(inspector: Inspector, parts: Path) -> float:
+    """Image AUROC on the test parts."""
+    paths = sorted((parts / "test").glob("*/*.png"))
+    labels = [int(path.parent.name != "good") for path in paths]
+    return auroc(labels, [inspector.inspect(path).score for path in paths])
+
+
+def test_openvino_gives_the_same_verdicts_and_is_updated(
+    fitted: Inspector, parts: Path, tmp_path: Path
+) -> None:
+    """The network runs in OpenVINO, matching in ONNX Runtime; an update needs no new graph."""
+    fitted.export(tmp_path / "line", to="openvino")
+    graphs = read_manifest(tmp_path / "line").graphs
+    assert graphs is not None
+    assert graphs.parts == {
+        "features": "features.xml",
+        "features-weights": "features.bin",
+        "match": "match.onnx",
+    }
+    made = Inspector.load(tmp_path / "line")
+    for path in sorted((parts / "test").glob("*/*.png")):
+        one, other = fitted.inspect(path), made.inspect(path)
+        assert other.verdict == one.verdict
+        np.testing.assert_allclose(other.anomaly_map, one.anomaly_map, atol=1e-5)
+    made.update(add=[PROBE], recalibrate=False)
+    assert made.inspect(PROBE).score == pytest.approx(0, abs=1e-5)
+    made.save(tmp_path / "line")
+    assert Inspector.load(tmp_path / "line").inspect(PROBE).score == made.inspect(PROBE).score
+
+
+def test_a_trained_network_runs_in_openvino(good_images: list[np.ndarray], tmp_path: Path) -> None:
+    """TFA-Net as OpenVINO's graph, and as INT8, gives maps near PyTorch's."""
+    options = {"dim": 32, "depth": 1, "heads": 2, "fdrm_dim": 16, "fdrm_depth": 1, "fdrm_heads": 2}
+    made = Inspector(TFANet(grid=16, epochs=2, **options), size=SIZE, device="cpu")
+    made.fit(good_images)
+    shown = [picture(seed) for seed in range(40, 43)]
+    made.export(tmp_path / "line", to="openvino", images=shown)
+    wanted = made.inspect(PROBE).anomaly_map
+    found = Inspector.load(tmp_path / "line").inspect(PROBE).anomaly_map
+    np.testing.assert_allclose(found, wanted, atol=1e-3 * wanted.max())
+    done = made.export(tmp_path / "int8", precision="int8", images=shown)
+    assert 0 < done.agreement.relative < 0.25
+
+
+def test_without_openvino_both_sides_say_what_to_install(
+    fitted: Inspector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exporting for it, and loading such a bundle, name the extra."""
+    fitted.export(tmp_path / "line", to="openvino")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r"blemish\[openvino\]"):
+        Inspector.load(tmp_path / "line")
+    with pytest.raises(MissingExtraError, match=r"blemish\[openvino\]"):
+        fitted.export(tmp_path / "other", to="openvino")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_int8_is_calibrated_again_and_keeps_the_auroc(
+    fitted: Inspector, parts: Path, tmp_path: Path, runtime: str
+) -> None:
+    """Scores move a little, the threshold with them, and flawed parts stay above good ones."""
+    done = fitted.export(tmp_path / "line", to=runtime, precision="int8")  # type: ignore[arg-type]
+    assert done.recalibrated
+    assert 0 < done.agreement.relative < 0.25
+    made = Inspector.load(tmp_path / "line")
+    assert made.calibration is not None
+    assert fitted.calibration is not None
+    assert made.calibration.false_alarm_rate == fitted.calibration.false_alarm_rate
+    assert made.calibration.threshold != fitted.calibration.threshold
+    assert image_auroc(made, parts) >= image_auroc(fitted, parts) - 0.05
+    made.update(add=[PROBE])
+    assert made.inspect(PROBE).score == pytest.approx(0, abs=1e-5), "its sheet is INT8's as well"
+
+
+def test_convolutions_are_in_whole_numbers(fitted: Inspector, tmp_path: Path) -> None:
+    """Every convolution reads weights of 8 bits; matching is as it was, and files are smaller."""
+    fitted.export(tmp_path / "float32")
+    fitted.export(tmp_path / "int8", precision="int8")
+    graphs = {}
+    for name in ("float32", "int8"):
+        manifest = read_manifest(tmp_path / name)
+        for part in ("features.onnx", "match.onnx"):
+            graphs[name, part] = (tmp_path / name / manifest.files[part].file).read_bytes()
+    assert graphs["int8", "match.onnx"] == graphs["float32", "match.onnx"]
+    graph = onnx.load_from_string(graphs["int8", "features.onnx"]).graph
+    made_by = {output: node.op_type for node in graph.node for output in node.output}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert convolutions
+    assert all(made_by[node.input[1]] == "DequantizeLinear" for node in convolutions)
+
+
+def test_only_learned_products_of_a_trained_network_are_in_whole_numbers(
+    good_images: list[np.ndarray],
+) -> None:
+    """Linear layers are; attention, resizing and smoothing are not, and maps stay close."""
+    options = {"dim": 32, "depth": 1, "heads": 2, "fdrm_dim": 16, "fdrm_depth": 1, "fdrm_heads": 2}
+    detector = TFANet(grid=16, epochs=2, **options).fit(good_images)
+    whole = network_graph(detector, (SIZE, SIZE))
+    small = quantized("network", whole, good_images)
+    nodes = onnx.load_from_string(small).graph.node
+    made_by = {output: node.op_type for node in nodes for output in node.output}
+    linear = [node for node in nodes if node.op_type == "Gemm"]
+    assert len(linear) == 2 + 2 * 4 + 1  # embedding, head, two blocks of four, TFAM to FDRM
+    assert all(made_by[node.input[1]] == "DequantizeLinear" for node in linear)
+    products = [node for node in nodes if node.op_type == "MatMul"]
+    assert products
+    assert all("DequantizeLinear" not in map(made_by.get, node.input) for node in products)
+    feed = {"image": PROBE[None]}
+    one, other = (OnnxSession(g, "graph").run(feed)["anomaly_map"] for g in (whole, small))
+    assert 0 < np.abs(one - other).max() < 0.25 * one.max()
+
+
+def test_int8_without_good_images_is_refused(good_images: list[np.ndarray], tmp_path: Path) -> None:
+    """A bundle that kept no pictures has nothing to set steps on."""
+    made = Inspector(HETMM(sheets=3), size=SIZE, device="cpu", keep_pictures=False)
+    made.fit(good_images).save(tmp_path / "part")
+    bare = Inspector.load(tmp_path / "part", device="cpu")
+    with pytest.raises(ExportError, match="kept none"):
+        bare.export(tmp_path / "line", precision="int8", images=good_images)
+    with pytest.raises(ExportError, match="there are none"):
+        quantized("features", b"", [])
+
+
+def test_steps_are_set_on_images_spread_over_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most so many are read, from the first to the last."""
+    monkeypatch.setattr(quantize, "MOST_IMAGES", 3)
+    reader = quantize._Good([np.full((2, 2, 3), value, np.float32) for value in range(8)])
+    seen = []
+    while (feed := reader.get_next()) is not None:
+        assert feed["image"].shape == (1, 2, 2, 3)
+        seen.append(float(feed["image"][0, 0, 0, 0]))
+    assert seen == [0, 3, 6]
