@@ -55,6 +55,7 @@ class _Network(nn.Module):
         self.config, self.size = self.network.config, size
         weight = embed.weight.detach()  # [D, C, K, K]
         self.register_buffer("embedding", weight.permute(2, 3, 1, 0).flatten(0, 2))  # [K K C, D]
+        assert embed.bias is not None  # `build_network` gives it one
         self.register_buffer("bias", embed.bias.detach())
         # Matrices that are made before the tracing are constants of the graph.
         for length in size:
