@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from blemish.bundle import HistoryEntry, Manifest, TemplateRecord, TrainingRecord, locked
+from blemish.bundle import Manifest, locked
 from blemish.engine import Laps
-from blemish.errors import NotFittedError
 from blemish.imaging import (
     MAX_PIXELS,
     ImageSequence,
     Progress,
     TiledView,
-    Tiling,
     View,
     read_image,
     silent,
@@ -33,17 +31,19 @@ from blemish.inspector.archive import Archive
 from blemish.inspector.calibrating import ID, own_templates, usable
 from blemish.inspector.inspecting import inspected
 from blemish.inspector.opening import Opening, learning_floor
-from blemish.inspector.pictures import PictureAt, as_bytes, at_positions, distinct
+from blemish.inspector.pictures import distinct
+from blemish.inspector.present import Present
 from blemish.inspector.snapshot import Snapshot
 from blemish.inspector.updating import Update, Who
-from blemish.verdict import Calibration, Inspection, Rule
+from blemish.inspector.viewing import learned_view
+from blemish.verdict import Inspection, Rule
 
 if TYPE_CHECKING:
     from blemish.detector import Detector
     from blemish.imaging.learning import AlignChoice
 
 
-class Inspector:
+class Inspector(Present):
     """Learns from good parts, then says pass, review or fail.
 
     `detector` is HETMM() by default; `size` the side of the square view in pixels; `device` is
@@ -100,7 +100,10 @@ class Inspector:
         """
         learning = learning_floor()
         images = self.sequence(source)
-        images = self._learn_view(images, progress)
+        self.view, self.align_choice = learned_view(
+            self.view, images, self.align, self.roi, self.ignore, self.tile, progress
+        )
+        images = images.viewed(self.view)
         started = time.perf_counter()
         images, digests = distinct(images, images.digests(progress))
         with self._changing:
@@ -265,15 +268,6 @@ class Inspector:
         """An image's pixels [H, W, 3] as this inspector reads them, before the view."""
         return read_image(image, order=order, bit_depth=self.bit_depth, max_pixels=self.max_pixels)
 
-    def picture(self, key: str) -> npt.NDArray[np.uint8]:
-        """The viewed pixels [H, W, 3] of the good image with this id; raises ParameterError."""
-        return as_bytes(self._fitted().pictures[key])
-
-    def template_pictures(self) -> PictureAt | None:
-        """What `Detector.explain` shows of a template, by its position; None without pictures."""
-        now = self._fitted()
-        return at_positions(now.pictures, [record.id for record in now.manifest.templates])
-
     # Keeping --------------------------------------------------------------------------------
 
     def save(self, folder: str | os.PathLike[str]) -> Manifest:
@@ -346,48 +340,7 @@ class Inspector:
         """
         return learning_floor("blemish.export").export(self, folder, **options)
 
-    def snapshot(self) -> Snapshot:
-        """The current version, which nothing changes any more."""
-        return self._fitted()
-
     # What it is -----------------------------------------------------------------------------
-
-    @property
-    def detector(self) -> Detector:
-        """The PyTorch detector of the current version; an exported inspector has none."""
-        learning = learning_floor()
-        if (now := self._now) is not None:
-            found: Detector = learning.detector_of(now.engine)
-            return found
-        self._detector = self._detector or learning.HETMM()
-        return self._detector
-
-    @property
-    def version(self) -> int:
-        """The current version's number: from 1, 0 before `fit`."""
-        return 0 if (now := self._now) is None else now.manifest.version
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """The current version's calibration, if it has one."""
-        return None if (now := self._now) is None else now.calibration
-
-    @property
-    def templates(self) -> tuple[TemplateRecord, ...]:
-        """The current version's templates, in the detector's order."""
-        return () if (now := self._now) is None else tuple(now.manifest.templates)
-
-    @property
-    def training(self) -> TrainingRecord:
-        """What `fit` learned from."""
-        return self._fitted().manifest.training
-
-    @property
-    def history(self) -> tuple[HistoryEntry, ...]:
-        """Every version, oldest first."""
-        with self._changing:
-            found = self._archive.versions(self._fitted().version)
-            return tuple(HistoryEntry.of(version.manifest) for version in found)[::-1]
 
     def calibration_parts(self, source: Any = None) -> int:
         """How many parts `calibrate` has after `fit`, or at most would have after `fit(source)`."""
@@ -403,28 +356,6 @@ class Inspector:
         return ImageSequence(
             source, self.view, bit_depth=self.bit_depth, max_pixels=self.max_pixels
         )
-
-    def _learn_view(self, images: ImageSequence, progress: Progress) -> ImageSequence:
-        """Learn how to see parts from good images (imaging/learning.py); the images so seen."""
-        from blemish.imaging.learning import learn_view
-
-        base = self.view.base if isinstance(self.view, TiledView) else self.view
-        # What an earlier `fit` chose and learned is asked anew.
-        base = replace(base, align=self.align, golden=None)
-        base, self.align_choice = learn_view(
-            base, images.sources(), roi=self.roi, ignore=self.ignore, progress=progress
-        )
-        self.view = base
-        if self.tile is not None:
-            hw = images.read(0).shape[:2] if base.golden is None else base.golden.hw
-            self.view = TiledView(base, Tiling.over((hw[0], hw[1]), self.tile))
-        return images.viewed(self.view)
-
-    def _fitted(self) -> Snapshot:
-        now = self._now
-        if now is None:
-            raise NotFittedError("This inspector has not learned yet; call fit or Inspector.load")
-        return now
 
     def _advance(self, following: Snapshot, *, replaces: bool = False) -> None:
         """Put the next version in place of the present one, by one assignment."""
