@@ -28,6 +28,7 @@ def main() -> int:
         run = Run(
             bases, first=options.first, count=options.inputs, seed=options.seed,
             workers=options.workers, memory_mb=options.memory, trap=options.trap,
+            seconds=options.seconds,
         )  # fmt: skip
         report = run.report(progress=options.progress)
     seconds = time.monotonic() - ready
@@ -38,7 +39,7 @@ def main() -> int:
         print(f"\n--- {len(alike)} x {first['kind']}, {first['target']}, inputs {numbers}")
         print(first["text"])
     print(
-        f"{options.inputs} inputs in {seconds:.0f} s, after {ready - started:.0f} s for bundles; "
+        f"{report.inputs} inputs in {seconds:.0f} s, after {ready - started:.0f} s for bundles; "
         f"most memory {report.peak_mb:.0f} MB, {report.base_mb:.0f} MB of it before the first; "
         f"{len(report.findings)} findings"
     )
@@ -50,6 +51,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="then stop")
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
@@ -72,8 +74,7 @@ def _alike(report: Report) -> list[list[dict[str, Any]]]:
 
 
 def _table(report: Report) -> str:
-    columns = [*KINDS, "not done"]
-    used = [kind for kind in columns if any(count[kind] for count in report.counts.values())]
+    used = [kind for kind in KINDS if any(count[kind] for count in report.counts.values())]
     rows = [["target", *used, "all"]]
     for target, count in sorted(report.counts.items()):
         rows.append([target, *(str(count[kind]) for kind in used), str(count.total())])
@@ -88,7 +89,7 @@ def _write(options: argparse.Namespace, report: Report, seconds: float, bundles:
     from benchmarks._record import write_result
 
     result = {
-        "inputs": options.inputs,
+        "inputs": report.inputs,
         "bundles": bundles,
         "counts": {target: dict(count) for target, count in sorted(report.counts.items())},
         "findings": len(report.findings),

@@ -42,6 +42,11 @@ class Report:
     base_mb: float = 0.0
 
     @property
+    def inputs(self) -> int:
+        """How many inputs were done."""
+        return sum(count.total() for count in self.counts.values())
+
+    @property
     def clean(self) -> bool:
         """Whether nothing happened that must not."""
         return not self.findings
@@ -53,9 +58,11 @@ class Run:
     def __init__(
         self, bases: list[Base], *, first: int, count: int, seed: int, workers: int, memory_mb: int,
         trap: str = "",
+        seconds: float = float("inf"),
     ) -> None:  # fmt: skip
         self.bases, self.first, self.count, self.seed = bases, first, count, seed
         self.workers, self.memory_mb, self.trap = workers, memory_mb, trap
+        self._end = time.monotonic() + seconds  # no input begins after it
         self._outcomes = mmap.mmap(-1, max(1, count))  # 0: not done, else 1 + position in KINDS
         self._cells = mmap.mmap(-1, _CELL.size * workers)
         self._peaks = mmap.mmap(-1, 8 * workers)
@@ -124,8 +131,10 @@ class Run:
         names = [name for name, _ in Fuzzer.TARGETS]
         chooser = Fuzzer.target_chooser(self.seed)
         for position, value in enumerate(self._outcomes[: self.count]):
+            if not value:
+                continue  # there was no time for it
             target = names[chooser(self.first + position)]
-            kind = KINDS[value - 1] if value else "not done"
+            kind = KINDS[value - 1]
             found.counts.setdefault(target, Counter())[kind] += 1
         for path in sorted(Path(self._notes.name).iterdir()):
             number, kind, text = path.read_text(errors="replace").split("\n", 2)
@@ -145,7 +154,7 @@ class Run:
         _limit_memory(self.memory_mb)
         with TemporaryDirectory(prefix="fuzz-", dir=_fast_place()) as scratch:
             fuzzer = Fuzzer(self.seed, self.bases, Path(scratch) / "inside")
-            while position < self.count:
+            while position < self.count and time.monotonic() < self._end:
                 start = time.process_time(), time.monotonic()
                 _CELL.pack_into(self._cells, _CELL.size * worker, position, *start)
                 kind = self._one(fuzzer, worker, position)
