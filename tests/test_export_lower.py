@@ -55,7 +55,7 @@ def test_openvino_gives_the_same_verdicts_and_is_updated(
 
 
 def test_a_trained_network_runs_in_openvino(good_images: list[np.ndarray], tmp_path: Path) -> None:
-    """TFA-Net as OpenVINO's graph, and as INT8, gives maps near PyTorch's."""
+    """TFA-Net as OpenVINO's graph gives PyTorch's maps."""
     options = {"dim": 32, "depth": 1, "heads": 2, "fdrm_dim": 16, "fdrm_depth": 1, "fdrm_heads": 2}
     made = Inspector(TFANet(grid=16, epochs=2, **options), size=SIZE, device="cpu")
     made.fit(good_images)
@@ -64,8 +64,6 @@ def test_a_trained_network_runs_in_openvino(good_images: list[np.ndarray], tmp_p
     wanted = made.inspect(PROBE).anomaly_map
     found = Inspector.load(tmp_path / "line").inspect(PROBE).anomaly_map
     np.testing.assert_allclose(found, wanted, atol=1e-3 * wanted.max())
-    done = made.export(tmp_path / "int8", precision="int8", images=shown)
-    assert 0 < done.agreement.relative < 0.25
 
 
 def test_without_openvino_both_sides_say_what_to_install(

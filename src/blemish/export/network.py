@@ -53,6 +53,7 @@ class _Network(nn.Module):
         tokens, embed = detector.template_tokens_, self.network.embed
         self.templates = None if tokens is None else tokens.cpu()
         self.config, self.size = self.network.config, size
+        assert embed.bias is not None  # it is made with one
         weight = embed.weight.detach()  # [D, C, K, K]
         self.register_buffer("embedding", weight.permute(2, 3, 1, 0).flatten(0, 2))  # [K K C, D]
         assert embed.bias is not None  # `build_network` gives it one
