@@ -78,9 +78,9 @@ def test_verdict_without_torch() -> None:
     """A line PC calibrates, judges and reads images without PyTorch."""
     code = """
 import numpy as np
-from blemish.verdict import Calibration
+from blemish.verdict import Calibration, Rule
 from blemish.imaging import View, read_image
-kept = Calibration.from_scores(range(19), 0.05, method="held-out", peaks=range(19))
+kept = Calibration.from_scores(range(19), Rule(0.05), method="held-out", peaks=range(19))
 print(kept.verdict(18.5), View(8).apply(read_image(np.zeros((9, 9), np.uint8))).shape)
 """
     assert python(BLOCK_TORCH + code) == "fail (8, 8, 3)"

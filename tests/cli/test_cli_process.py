@@ -58,12 +58,12 @@ def test_ctrl_c_during_fit(parts: Path, tmp_path: Path) -> None:
         # A test run in a shell's background has SIGINT ignored, and so would have its children.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import blemish.imaging.view as view\n"
-        "plain = view.View.apply\n"
-        "def slowly(self, image):\n"
+        "plain = view.View.see\n"
+        "def slowly(self, *image):\n"
         "    print('started', flush=True)\n"
         "    time.sleep(0.5)\n"
-        "    return plain(self, image)\n"
-        "view.View.apply = slowly\n"
+        "    return plain(self, *image)\n"
+        "view.View.see = slowly\n"
         "from blemish.cli import main\n"
         "main()\n"
     )
