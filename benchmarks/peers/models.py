@@ -45,6 +45,7 @@ MODELS = (
         "HETMM",
         RESNET18,
         {"windows": "auto"},
+        default=False,  # on two cores its trials take minutes
     ),
     Model("tfanet-resnet18", "blemish", "TFA-Net small", "TFANet", RESNET18),
     Model(

@@ -54,7 +54,7 @@ def export(
         float | None,
         typer.Option(
             help="Largest difference of a map allowed, of its largest value. [default: 0.001 in "
-            "float32, 0.05 in bfloat16, 0.25 in int8]"
+            "float32, 0.05 in bfloat16, 0.5 in int8]"
         ),
     ] = None,
     by: options.By = None,
