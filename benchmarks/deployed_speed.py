@@ -50,10 +50,10 @@ def main() -> None:
     os.environ["BLEMISH_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(given.threads)
     os.environ["OMP_WAIT_POLICY"] = "passive"  # who is not asked must not spin
     with tempfile.TemporaryDirectory() as scratch:
-        folder = given.keep or Path(scratch)
+        folder = (given.keep or Path(scratch)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         commands = ours(given, folder) | (theirs(given, folder) if given.peers else {})
-        rows = measure(commands, files(given), given.rounds)
+        rows = measure(commands, files(given), given.rounds, folder)
     print(table(rows))
     result = {"category": given.category, "sheets": given.sheets, "threads": given.threads}
     from _record import write_result
@@ -85,7 +85,9 @@ def arguments() -> argparse.Namespace:
 def files(given: argparse.Namespace) -> list[Path]:
     """The images to inspect."""
     folder = given.files or given.root / given.category / "test"
-    found = sorted(path for path in folder.rglob("*.png") if "ground_truth" not in path.parts)
+    found = sorted(
+        path.resolve() for path in folder.rglob("*.png") if "ground_truth" not in path.parts
+    )
     if not found:
         raise SystemExit(f"there is no PNG file in {folder}")
     return found[:: max(1, len(found) // given.test_limit)] if given.test_limit else found
@@ -163,7 +165,7 @@ def theirs(given: argparse.Namespace, folder: Path) -> dict[str, list[str]]:
 
     os.environ["TRUST_REMOTE_CODE"] = "1"  # its own export is a pickle, which it asks about
     python = environments.ensure(environments.ANOMALIB)
-    kept = given.patchcore_export or patchcore(given, folder, python)
+    kept = (given.patchcore_export or patchcore(given, folder, python)).resolve()
     return {
         f"PatchCore 1 %, {way}": [
             str(python), str(PEERS / "anomalib_turns.py"), way, str(kept / name), str(given.threads)
@@ -229,14 +231,14 @@ class Contestant:
 
 
 def measure(
-    commands: dict[str, list[str]], images: Sequence[Path], rounds: int
+    commands: dict[str, list[str]], images: Sequence[Path], rounds: int, folder: Path
 ) -> list[dict[str, Any]]:
-    """Times of all, who take turns."""
+    """Times of all, who take turns; anomalib leaves a cache in the folder where it runs."""
     with ExitStack() as stack:
         contestants = []
         for name, command in commands.items():
             pipe: Any = subprocess.PIPE
-            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=folder)
             stack.callback(process.wait)
             stack.callback(process.terminate)
             contestants.append(Contestant(name, process))
