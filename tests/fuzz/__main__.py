@@ -60,7 +60,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--show", type=int, default=10, help="findings printed in full")
     parser.add_argument("--progress", action="store_true")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
-    parser.add_argument("--trap", default="", help="crash, hang, memory or error: be noticed")
+    parser.add_argument("--trap", default="", help="some of crash,hang,memory,error: be noticed")
     return parser.parse_args()
 
 

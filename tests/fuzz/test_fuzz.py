@@ -29,18 +29,18 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks and li
 
 @needs_fork
 def test_nothing_comes_of_damaged_and_hostile_inputs() -> None:
-    """800 images, manifests, tensors and packed bundles: no crash, hang, wrong verdict or leak."""
-    done = fuzz("--inputs", 800, "--seed", 4)
+    """500 images, manifests, tensors and packed bundles: no crash, hang, wrong verdict or leak."""
+    done = fuzz("--inputs", 500, "--seed", 4)
     assert done.returncode == 0, done.stdout
-    assert "800 inputs" in done.stdout
+    assert "500 inputs" in done.stdout
     assert "0 findings" in done.stdout
 
 
 @needs_fork
-@pytest.mark.parametrize("trap", ["crash", "memory", "error"])
-def test_what_must_not_happen_is_noticed(trap: str) -> None:
+def test_what_must_not_happen_is_noticed() -> None:
     """A crash, memory beyond the limit and a stray exception are found, and the rest goes on."""
-    done = fuzz("--inputs", 12, "--trap", trap)
+    done = fuzz("--inputs", 12, "--trap", "crash,memory,error")
     assert done.returncode == 1, done.stderr
-    assert f"1 x {trap}, " in done.stdout
+    assert all(f"1 x {trap}, " in done.stdout for trap in ("crash", "memory", "error"))
     assert "12 inputs" in done.stdout
+    assert "3 findings" in done.stdout

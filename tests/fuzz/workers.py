@@ -61,7 +61,8 @@ class Run:
         seconds: float = float("inf"),
     ) -> None:  # fmt: skip
         self.bases, self.first, self.count, self.seed = bases, first, count, seed
-        self.workers, self.memory_mb, self.trap = workers, memory_mb, trap
+        self.workers, self.memory_mb = workers, memory_mb
+        self.traps = dict(enumerate(filter(None, trap.split(",")), start=3))
         self._end = time.monotonic() + seconds  # no input begins after it
         self._outcomes = mmap.mmap(-1, max(1, count))  # 0: not done, else 1 + position in KINDS
         self._cells = mmap.mmap(-1, _CELL.size * workers)
@@ -167,8 +168,8 @@ class Run:
     def _one(self, fuzzer: Fuzzer, worker: int, position: int) -> str:
         number = self.first + position
         try:
-            if self.trap and position == 3:
-                _spring(self.trap)
+            if position in self.traps:
+                _spring(self.traps[position])
             return fuzzer.run(number)
         except MemoryError as error:
             kind, told = "memory", error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+import time
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +111,22 @@ def test_bytes_that_are_no_image(data: bytes, error: type[ImageError]) -> None:
     """Empty, foreign, header-only and zero-wide bytes each have their own error."""
     with pytest.raises(error, match=r"^image bytes: "):
         read_image(data)
+
+
+def test_texts_in_a_png_are_not_unpacked() -> None:
+    """Compressed texts, a tenth of a second each, cost nothing; the pixels are the same."""
+    rows = b"".join(b"\0" + row.tobytes() for row in RGB8)
+    text = chunk(b"zTXt", b"name\0\0" + zlib.compress(bytes(7_900_000)))
+    started = time.process_time()
+    image = read_image(png(17, 12, 8, 2, rows, *[text] * 100))
+    assert time.process_time() - started < 2
+    np.testing.assert_array_equal(image, RGB8 / np.float32(255))
+
+
+def test_a_jpeg_of_very_many_scans_is_refused() -> None:
+    """Scans of few bytes and many pixels, which take minutes, are counted before they are read."""
+    data = encoded(RGB8, "JPEG", progressive=True)
+    assert read_image(data).shape == RGB8.shape
+    last = data[data.rindex(b"\xff\xda") : -2]
+    with pytest.raises(ImageFormatError, match=r"image bytes: this JPEG has \d+ scans"):
+        read_image(data[:-2] + last * 200 + data[-2:])

@@ -51,15 +51,15 @@ def graph_engine(
     def engine(own: Tensors) -> MatchingEngine:
         with fitting_together(where):
             banks = [level_bank(level, own, where) for level in record.levels]
-        return MatchingEngine(
-            manifest.method,
-            record,
-            manifest.parameters,
-            features,
-            match,
-            banks,
-            manifest.whole_templates,
-        )
+            return MatchingEngine(
+                manifest.method,
+                record,
+                manifest.parameters,
+                features,
+                match,
+                banks,
+                manifest.whole_templates,
+            )
 
     tiling = tiling_of(manifest)
     if tiling is None:
