@@ -343,6 +343,8 @@ def test_a_sequence_places_each_part_once(rigid: View, monkeypatch: pytest.Monke
     for index in range(3):
         np.testing.assert_array_equal(images[index], first[index])
         assert tiles.see(index).inside is not None
+    fewer = images.without([1])
+    np.testing.assert_array_equal(fewer[1], first[2])
     assert len(placed) == 3
     assert len(images.sources()) == 3
     assert images.sources()[1].shape == (*HW, 3)

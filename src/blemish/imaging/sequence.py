@@ -87,9 +87,12 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
     def without(self, positions: Sequence[int]) -> ImageSequence:
         """The same sequence less the images at `positions`."""
         left_out = set(positions)
-        kept = [item for index, item in enumerate(self.items) if index not in left_out]
+        kept = [index for index in range(len(self)) if index not in left_out]
         rest = copy(self)
-        rest.items, rest._placements, rest._last = kept, {}, None
+        rest.items, rest._last = [self.items[index] for index in kept], None
+        rest._placements = {
+            new: self._placements[old] for new, old in enumerate(kept) if old in self._placements
+        }
         return rest
 
     def digests(self, progress: Progress = silent) -> list[str]:

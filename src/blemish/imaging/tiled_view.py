@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class TiledView:
             )
         if placement is None:
             placement = self.place(image)
-        seen = [self.base.tile(window).see(image, placement) for window in self.tiling.windows]
+        seen = [tile.see(image, placement) for tile in self._tiles]
         inside: Mask | None = None
         if any(one.inside is not None for one in seen):
             everywhere = np.ones((self.size, self.size), bool)
@@ -110,6 +111,11 @@ class TiledView:
     def tensors(self) -> dict[str, npt.NDArray[np.uint8]]:
         """The arrays that belong to `to_dict`."""
         return self.base.tensors()
+
+    @cached_property
+    def _tiles(self) -> tuple[View, ...]:
+        # Kept, because each finds what counts of it in a mask of the whole image once.
+        return tuple(self.base.tile(window) for window in self.tiling.windows)
 
     def _whole(self, first: Seen) -> Matrix:
         """From the blended map to this image, by the first tile, which begins at the corner."""
