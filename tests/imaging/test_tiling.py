@@ -17,7 +17,7 @@ from blemish.imaging.tiling import Tiling
 SIZES = st.tuples(st.integers(1, 700), st.integers(1, 700))
 
 
-@given(hw=SIZES, side=st.integers(32, 300), share=st.floats(0, 0.5))
+@given(hw=SIZES, side=st.integers(64, 300), share=st.floats(0, 0.5))
 def test_tiles_cover_the_image(hw: tuple[int, int], side: int, share: float) -> None:
     """Every pixel is in a tile, no tile leaves the image, and neighbours share the overlap."""
     tiling = Tiling(hw, side, int(share * side))
