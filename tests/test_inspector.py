@@ -340,3 +340,15 @@ def test_max_pixels_holds_for_learning_and_inspecting(good_images: list[np.ndarr
     fitted.max_pixels = 99
     with pytest.raises(ImageSizeError, match="max_pixels"):
         fitted.inspect(good_images[0])
+
+
+def test_a_score_that_is_no_number_is_an_error(parts: Path) -> None:
+    """Learned numbers that were damaged in memory or signed again give no verdict at all."""
+    made = inspector().fit(few(parts / "train" / "good"))
+    assert isinstance(made.detector, HETMM)
+    for bank in made.detector.banks_:
+        assert isinstance(bank, TileBank)
+        for block in bank.blocks:
+            block.tiles().fill_(torch.nan)
+    with pytest.raises(BundleError, match="the score of this image is nan"):
+        made.inspect(parts / "train" / "good" / "000.png")

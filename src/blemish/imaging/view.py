@@ -7,6 +7,7 @@ training and serving shifts every score.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -106,12 +107,16 @@ class View:
 
     def __post_init__(self) -> None:
         if isinstance(self.size, bool) or not isinstance(self.size, int):
-            raise ParameterError(f"View size is {self.size!r}; give a whole number of pixels.")
+            raise ParameterError(
+                f"View size is {reprlib.repr(self.size)}; give a whole number of pixels."
+            )
         if not 8 <= self.size <= 8192:
             raise ParameterError(f"View size is {self.size}; give 8 to 8192 pixels.")
         for name, known in (("resample", RESAMPLES), ("aspect", _ASPECTS), ("align", _ALIGNS)):
             if (value := getattr(self, name)) not in known:
-                raise ParameterError(f"View {name} is {value!r}; give one of {', '.join(known)}.")
+                raise ParameterError(
+                    f"View {name} is {reprlib.repr(value)}; give one of {', '.join(known)}."
+                )
         self._check_learned()
 
     @property

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from blemish.engine import Laps
+from blemish.errors import BundleError
 from blemish.imaging import TiledView, View
 from blemish.inspector.snapshot import Snapshot
 from blemish.verdict import Inspection, find_regions, judge
@@ -26,6 +28,11 @@ def inspected(
     if inside is not None and not inside.any():
         inside, problem = None, problem or NOTHING_SEEN
     score = now.engine.score(anomaly_map, inside)
+    if not math.isfinite(score):
+        raise BundleError(
+            f"the score of this image is {score}: what this inspector has learned is damaged; load "
+            "its bundle again, or restore an older version"
+        )
     if inside is not None:
         anomaly_map = np.where(inside, anomaly_map, np.float32(0))
     judged = judge(score, now.calibration, problem)
