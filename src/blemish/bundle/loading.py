@@ -68,6 +68,10 @@ def check_templates(manifest: Manifest, templates: Tensors, where: str) -> None:
         levels = [found for name in templates if (found := _LEVEL.fullmatch(name))]
         if not levels:
             raise ValueError("there are no templates")
+        for name, values in templates.items():
+            # A sum passes on what is no number, and is faster than looking at each value.
+            if values.dtype.kind == "f" and not np.isfinite(values.sum(dtype=np.float64)):
+                raise ValueError(f"'{name}' holds what is no number")
         for found in levels:
             _check_level(templates, found[1], found[2], manifest)
 
