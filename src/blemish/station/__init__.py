@@ -1,0 +1,1 @@
+"""The station: what runs beside the line. It inspects, records, shows, and learns from people."""
