@@ -11,6 +11,7 @@ from blemish.imaging.files import (
     sync_folder,
     umask,
 )
+from blemish.imaging.measures import measured
 from blemish.imaging.reading import MAX_PIXELS, read_image, read_samples
 from blemish.imaging.sequence import ImageSequence, Progress, digest, silent
 from blemish.imaging.tiled_view import TiledView, framed, view_from_dict
@@ -25,6 +26,7 @@ __all__ = [
     "Seen",
     "Tiling",
     "TiledView",
+    "measured",
     "view_from_dict",
     "framed",
     "ImageSequence",

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from blemish.engine import Laps
 from blemish.errors import BundleError
-from blemish.imaging import TiledView, View
+from blemish.imaging import TiledView, View, measured
 from blemish.inspector.snapshot import Snapshot
 from blemish.verdict import Inspection, find_regions, judge
 
@@ -46,6 +46,11 @@ def inspected(
         if now.calibration is not None
         else ()
     )
+    # Tiles lie one below the other, their mask as in the image; there the whole picture is measured.
+    fits = seen.inside is not None and seen.inside.shape == seen.pixels.shape[:2]
+    measures = measured(seen.pixels, seen.inside if fits else None)
+    if seen.residual is not None:
+        measures["residual"] = seen.residual
     laps.lap("verdict")
     return Inspection(
         score=score,
@@ -54,6 +59,7 @@ def inspected(
         image_size=seen.hw,
         version=now.manifest.version,
         timings=laps.spent,
+        measures=measures,
         matrix=None if view.covers_image else seen.matrix,
         **judged._asdict(),
     )

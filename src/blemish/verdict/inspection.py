@@ -39,6 +39,8 @@ class Inspection:
     version: int = 0
     latency_ms: float = 0.0
     timings: Mapping[str, float] = field(default_factory=dict)  # ms by stage, in the stages' order
+    # How the picture looked, apart from the part: brightness, sharpness, the alignment's residual.
+    measures: Mapping[str, float] = field(default_factory=dict)
     review_threshold: float | None = None
     reason: str | None = None
     matrix: npt.NDArray[np.float64] | None = None  # map to image pixels; None: the map covers it
