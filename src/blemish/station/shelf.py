@@ -78,6 +78,11 @@ class Shelf:
         names = ", ".join(one.name for one in self.held[:10]) or "none"
         raise UnknownError(f"there is no inspector '{name[:80]}' at this station; it has {names}")
 
+    def bit_depth(self, name: str) -> int | None:
+        """What an inspector reads 16-bit images by; None also for one that is gone."""
+        held = self._held.get(name)
+        return None if held is None else held.inspector.bit_depth
+
     def refresh(self) -> None:
         """Look at the folder: bundles that came, went, or have a new version."""
         with self._refreshing:

@@ -78,6 +78,7 @@ class Draft:
     p_value: float | None = None
     reason: str | None = None
     regions: Sequence[dict[str, Any]] = ()
+    region_level: float | None = None
     map_sha256: str | None = None
     matrix: list[list[float]] | None = None
     brightness: float | None = None

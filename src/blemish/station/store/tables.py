@@ -118,6 +118,7 @@ class InspectionRow(Table):
     # |score - threshold| / |threshold|: comparable between inspectors; 0 without a threshold.
     nearness: Mapped[float | None]
     regions: Mapped[list[Any]]
+    region_level: Mapped[float | None]  # what they lie above, on the map
     map_sha256: Mapped[str | None] = mapped_column(Sha256)
     matrix: Mapped[list[Any] | None]  # 3 x 3, map to image pixels; NULL: the map covers it
     brightness: Mapped[float | None]

@@ -127,6 +127,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("nearness", sa.Float(precision=53), nullable=True),
         sa.Column("regions", Structured, nullable=False),
+        sa.Column("region_level", sa.Float(precision=53), nullable=True),
         sa.Column("map_sha256", sa.String(length=64), nullable=True),
         sa.Column("matrix", Structured, nullable=True),
         sa.Column("brightness", sa.Float(precision=53), nullable=True),
