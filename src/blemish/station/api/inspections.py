@@ -20,7 +20,7 @@ from blemish.station.api.access import Here, Operator, Viewer
 from blemish.station.api.problems import responses
 from blemish.station.core import Station
 from blemish.station.drawing import overlay_png
-from blemish.station.errors import BusyError
+from blemish.station.errors import LateError
 from blemish.station.inspecting import Part
 from blemish.station.people import Person
 from blemish.station.results import result_to_dict
@@ -224,7 +224,7 @@ async def _inspected(station: Station, part: Part) -> tuple[Judged, bool]:
         # Shielded: whoever no longer waits can ask again with the same key.
         return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), seconds)
     except TimeoutError as error:
-        raise BusyError(
+        raise LateError(
             f"the inspection was not done within {seconds:g} s; it goes on: ask again with the "
             "same Idempotency-Key",
             retry_after=1,

@@ -253,6 +253,8 @@ class Reviewing:
                 worse = [one for one in found if one.outcome == "worse"]
                 if worse and not changing.force:
                     raise RefusedError(_told(worse))
+                if worse and not changing.note.strip():
+                    raise ParameterError("say in the note why it is to go live all the same")
         except RefusedError:
             self._on_record(name, changing, "refused", held.live.version, None, found, notes)
             raise
