@@ -49,7 +49,7 @@ async def inspect(
     station: Here,
     person: Operator,
     image: Annotated[UploadFile, File(description="An image file.")],
-    inspector: Annotated[str, Form(max_length=255)],
+    inspector: Annotated[str, Form(min_length=1, max_length=255)],
     part_id: Annotated[str | None, Form(min_length=1, max_length=255)] = None,
     correlation_id: Annotated[str | None, Form(min_length=1, max_length=255)] = None,
     metadata: Metadata = "",
@@ -86,7 +86,7 @@ async def inspect_batch(
     station: Here,
     person: Operator,
     images: Annotated[list[UploadFile], File(description="Image files.")],
-    inspector: Annotated[str, Form(max_length=255)],
+    inspector: Annotated[str, Form(min_length=1, max_length=255)],
     part_ids: Annotated[
         str, Form(description="A JSON list of the parts' ids, in the images' order.")
     ] = "",

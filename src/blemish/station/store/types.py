@@ -52,8 +52,9 @@ def new_id() -> str:
 
 
 def least_id(moment: datetime) -> str:
-    """The least id that a row written at or after `moment` can have."""
-    return _uuid7(int(moment.timestamp() * 1e6) * 4096 // 1000, 0)
+    """The least id that a row written at or after `moment` (in UTC, if it does not say) can have."""
+    told = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return _uuid7(max(int(told.timestamp() * 1e6), 0) * 4096 // 1000, 0)
 
 
 def moment_of(key: str) -> datetime:
