@@ -99,12 +99,11 @@ def questions(database: Database, end: datetime) -> dict[str, Callable[[], Any]]
     for name, wanted in filters.items():
         asked[f"list: {name}"] = lambda wanted=wanted: listed(database, wanted)  # type: ignore[misc]
     newest = statistics.recent(database, kind)
+    skipped = [judged.row.id for judged in awaiting(database, limit=500)]
     return asked | {
         "review queue": lambda: awaiting(database),
         "review queue of an inspector": lambda: awaiting(database, inspector=kind),
-        "review queue, 500 skipped": lambda: awaiting(
-            database, skip=[judged.row.id for judged in awaiting(database, limit=500)]
-        ),
+        "review queue, 500 skipped": lambda: awaiting(database, skip=skipped),
         "review queue, length": lambda: count_awaiting(database),
         "counts, all time": lambda: statistics.counted(database),
         "counts, a week": lambda: statistics.counted(database, Scope(since=week)),

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, exists, false, select
+from sqlalchemy import Select, UnaryExpression, exists, false, select
 from sqlalchemy.orm import Session, aliased
+from sqlalchemy.sql import operators
 
 from blemish.station.store.tables import DecisionRow, InspectionRow, QueueRow, TallyRow
 from blemish.station.store.types import least_id, storable
@@ -65,10 +66,10 @@ def newest(session: Session, wanted: Filter, limit: int, after: str | None) -> l
     """The ids of the newest wanted inspections, newest first; older than `after`, if given."""
     if not wanted.possible or not storable(after) or _never_was(session, wanted):
         return []
-    scored = wanted.min_score is not None or wanted.max_score is not None
-    if not scored:
-        return list(session.scalars(_base(wanted, after).limit(limit)))
-    seen = _base(wanted, after).add_columns(InspectionRow.score).limit(_LOOKED_AT)
+    query = _newest(session, wanted, after)
+    if wanted.min_score is None and wanted.max_score is None:
+        return list(session.scalars(query.limit(limit)))
+    seen = query.add_columns(InspectionRow.score).limit(_LOOKED_AT)
     near = [(key, score) for key, score in session.execute(seen)]
     found = [key for key, score in near if _between(score, wanted)]
     if len(found) >= limit or len(near) < _LOOKED_AT:
@@ -80,7 +81,10 @@ def conditions(query: Select[Any], wanted: Filter) -> Select[Any]:
     """A query of inspections with all that is wanted of them, for those who read them all."""
     if not wanted.possible:
         return query.where(false())
-    query = _scores(_plain(query, wanted), wanted)
+    return _decided(_scores(_plain(query, wanted, InspectionRow.id), wanted), wanted)
+
+
+def _decided(query: Select[Any], wanted: Filter) -> Select[Any]:
     if wanted.decided is not None:
         decided = exists().where(DecisionRow.inspection_id == InspectionRow.id)
         query = query.where(decided if wanted.decided else ~decided)
@@ -94,7 +98,7 @@ def conditions(query: Select[Any], wanted: Filter) -> Select[Any]:
     return query
 
 
-def _base(wanted: Filter, after: str | None) -> Select[Any]:
+def _newest(session: Session, wanted: Filter, after: str | None) -> Select[Any]:
     """Ids, newest first, whatever the score."""
     row = InspectionRow
     if wanted.decision is not None or wanted.decided is True:
@@ -107,37 +111,50 @@ def _base(wanted: Filter, after: str | None) -> Select[Any]:
         key = QueueRow.inspection_id
         query = select(key).join(row, row.id == key)
     else:
-        key = row.id
-        query = select(key)
+        query = _plain(select(row.id), wanted, row.id, after)
         if wanted.decided is False:
             query = query.where(~exists().where(DecisionRow.inspection_id == row.id))
-    if after is not None:
-        query = query.where(key < after)
-    return _plain(query, wanted, key).order_by(key.desc())
+        return query.order_by(row.id.desc())
+    return _plain(query, wanted, key, after, pinned=_is_sqlite(session)).order_by(key.desc())
 
 
 def _by_score(session: Session, wanted: Filter, after: str | None) -> Select[Any]:
     """Ids, newest first, by the index of scores: all of a span are read, then sorted."""
-    query = _scores(_base(wanted, after), wanted)
-    if session.get_bind().dialect.name == "sqlite":
-        return query.with_hint(InspectionRow, "INDEXED BY ix_inspections_score", "sqlite")
+    pinned = _is_sqlite(session)
+    key: Any = _unindexed(InspectionRow.id) if pinned else InspectionRow.id
+    query = _scores(_plain(select(InspectionRow.id), wanted, key, after, pinned=pinned), wanted)
+    query = _decided(query, wanted)
+    if pinned:
+        return query.order_by(key.desc())
     # PostgreSQL would go by time and hope for many: here it must find them first.
-    found = query.order_by(None).cte("found").prefix_with("MATERIALIZED")
-    key = found.c[0]
-    return select(key).order_by(key.desc())
+    found = query.cte("found").prefix_with("MATERIALIZED").c[0]
+    return select(found).order_by(found.desc())
 
 
-def _plain(query: Select[Any], wanted: Filter, key: Any = InspectionRow.id) -> Select[Any]:
+def _plain(
+    query: Select[Any], wanted: Filter, key: Any, after: str | None = None, *, pinned: bool = False
+) -> Select[Any]:
+    """With what is equal and the span of time; `pinned`: by no index of what is equal."""
     for name in _EQUAL:
         value = getattr(wanted, name)
         if value is not None:
-            query = query.where(getattr(InspectionRow, name) == value)
+            column = getattr(InspectionRow, name)
+            query = query.where((_unindexed(column) if pinned else column) == value)
     # Ids are in the order of time, so that a span of time is a span of the key.
     if wanted.since is not None:
         query = query.where(key >= least_id(wanted.since))
     if wanted.until is not None:
         query = query.where(key < least_id(wanted.until))
-    return query
+    return query if after is None else query.where(key < after)
+
+
+def _unindexed(column: Any) -> Any:
+    """A column that SQLite must not choose an index for (its unary plus changes nothing)."""
+    return UnaryExpression(column, operator=operators.custom_op("+"), type_=column.type)
+
+
+def _is_sqlite(session: Session) -> bool:
+    return session.get_bind().dialect.name == "sqlite"
 
 
 def _scores(query: Select[Any], wanted: Filter) -> Select[Any]:
