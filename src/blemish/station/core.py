@@ -6,6 +6,7 @@ from ipaddress import ip_address
 
 from blemish.station.figures import Figures
 from blemish.station.inspecting import Inspecting
+from blemish.station.keeping import Keeping
 from blemish.station.parts import Every, PartHealth, StationPart
 from blemish.station.people import People
 from blemish.station.review import Reviewing
@@ -39,7 +40,10 @@ class Station:
         self.figures = Figures(self.inspecting, self.shelf, self.health)
         self.inspecting.listeners.append(self.figures)
         self.reviewing = Reviewing(self)
-        self.parts: list[StationPart] = [Every("bundles", LOOK, self.shelf.refresh)]
+        self.parts: list[StationPart] = [
+            Every("bundles", LOOK, self.shelf.refresh),
+            Keeping(self.database, self.pictures, settings.retention),
+        ]
 
     @property
     def anonymous(self) -> bool:
