@@ -26,16 +26,16 @@ ANSWER = 10.0  # s that a broker may take to accept a connection
 LONGEST = 30.0  # s between two attempts to connect
 
 Prepare: TypeAlias = Callable[[Client], None]
-Connected: TypeAlias = Callable[[Client, bool], None]
+Connected: TypeAlias = Callable[[Client, bool], bool]
 Received: TypeAlias = Callable[[Client, MQTTMessage], None]
 
 
 class Link:
     """Keeps a client connected (MQTT 5), a new one each time: nothing of a lost one lives on.
 
-    `connected` is told of each connection, and whether the broker remembered the session;
-    `prepare` may set a will, `received` gets messages, which it must acknowledge by `Client.ack`.
-    With `session` seconds the broker keeps what comes while nobody is connected.
+    `connected` is told of each connection, and whether the broker remembered the session; unless
+    it returns True, all is well only when it says so by `told(None)`. `prepare` may set a will,
+    `received` gets messages, which it must acknowledge by `Client.ack`. With `session` seconds the broker keeps what comes while nobody is connected.
     """
 
     def __init__(
@@ -146,9 +146,9 @@ class Link:
                 "password_file and client_id"
             )
             return
-        self.told(None)
         self._client, self._was_connected = client, True
-        self._connected(client, flags.session_present)
+        if self._connected(client, flags.session_present):
+            self.told(None)
 
     def _on_disconnect(self, _: Client, __: Any, ___: Any, reason: ReasonCode, ____: Any) -> None:
         if not self._stopping.is_set() and self._client is not None:

@@ -112,8 +112,9 @@ class Publisher:
         client.will_set(self.status_topic, OFFLINE, qos=1, retain=True)
         client.on_publish = self._on_publish
 
-    def _announce(self, client: Client, _: bool) -> None:
+    def _announce(self, client: Client, _: bool) -> bool:
         client.publish(self.status_topic, ONLINE, qos=1, retain=True)
+        return True
 
     def _on_publish(self, _: Client, __: Any, mid: int, reason: ReasonCode, ___: Any) -> None:
         with self._answered:

@@ -128,7 +128,7 @@ class TopicIntake(Intake):
     def _prepare(self, client: Client) -> None:
         client.on_subscribe = self._on_subscribe
 
-    def _subscribe(self, client: Client, is_known: bool) -> None:
+    def _subscribe(self, client: Client, is_known: bool) -> bool:
         memory = self._remembered() if is_known else {}
         self._session = memory.get("session") or uuid4().hex
         told = {"session": self._session, "topic": self.topic}
@@ -139,7 +139,7 @@ class TopicIntake(Intake):
             # Without it a part that comes again after a kill would be taken for a new one.
             self._link.told(f"{self.memory} cannot be written ({error.strerror}); make room")
             client.disconnect()
-            return
+            return False
         if is_known:
             self._forget_what_comes_again()
         if memory.get("topic", self.topic) != self.topic:
@@ -147,6 +147,7 @@ class TopicIntake(Intake):
         # A retained image would come, as a new one, whenever the broker had lost the session.
         options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
         client.subscribe(self.topic, options=options)
+        return False  # all is well when the broker has confirmed it
 
     def _on_subscribe(
         self, client: Client, _: Any, __: int, reasons: list[ReasonCode], ___: Any
@@ -156,6 +157,8 @@ class TopicIntake(Intake):
                 f"the broker {self._link.where} refuses the topic '{self.topic}' "
                 f"({reasons[0]}); look at its access rules"
             )
+        else:
+            self._link.told(None)
 
     def _receive(self, client: Client, message: MQTTMessage) -> None:
         if message.qos == 0 and self._queue.qsize() >= MOST:
