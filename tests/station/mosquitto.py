@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+
+from blemish.station.mqtt import properties
 
 PROGRAM = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 CONFIG = """
@@ -88,18 +91,27 @@ class Mosquitto:
 
 
 class Person:
-    """Somebody else at the broker: publishes, and sees what is published."""
+    """Somebody else at the broker: publishes, and sees what is published; the broker knows them.
+
+    What is published while they, or the broker, are away reaches them when they are back.
+    """
 
     def __init__(self, broker: Mosquitto, topic: str | None = None) -> None:
         self.seen: list[MQTTMessage] = []
         self._ready = threading.Event()
-        self._client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+        name = f"person-{id(self):x}"
+        self._client = Client(
+            CallbackAPIVersion.VERSION2, client_id=name, protocol=MQTTProtocolVersion.MQTTv5
+        )
         self._client.reconnect_delay_set(1, 1)
         self._topic = topic
         self._client.on_connect = self._connected
         self._client.on_subscribe = lambda *_: self._ready.set()
         self._client.on_message = lambda _, __, message: self.seen.append(message)
-        self._client.connect("127.0.0.1", broker.port)
+        self._client.connect(
+            "127.0.0.1", broker.port, clean_start=False,
+            properties=properties(PacketTypes.CONNECT, SessionExpiryInterval=600),
+        )  # fmt: skip
         self._client.loop_start()
         assert self._ready.wait(20)
 

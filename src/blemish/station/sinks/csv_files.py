@@ -8,6 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Mapping
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ COLUMNS = (
 _END = "\r\n"  # of a record, and nowhere else: fields have no carriage return
 _HEADER = (",".join(COLUMNS) + _END).encode()
 _TAIL = 2**20  # bytes at a file's end in which what was just written is looked for
-_FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet would run
+_FORMULA = ("=", "+", "-", "@", "\t", "\n")  # what a spreadsheet would run
 
 
 class CsvFiles:
@@ -76,7 +77,7 @@ class CsvFiles:
     def send(self, judged: Judged, stopping: threading.Event) -> None:
         """Append a line and wait for the disk; raises SinkDownError where that fails."""
         result = result_to_dict(judged)
-        day = result["recorded_at"][:10]
+        day = judged.row.recorded_at.astimezone(UTC).date().isoformat()
         try:
             if self._path is None or day != self._day or not self._path.exists():
                 self._begin(day)
