@@ -110,7 +110,6 @@ def health(station: Station, name: str) -> Any:
     return next(entry for entry in station.health() if entry.name == name)
 
 
-
 def part_of(station: Station, name: str) -> Any:
     """A source or sink of a station."""
     return next(part for part in station.parts if part.health()[0].name == name)

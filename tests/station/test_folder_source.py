@@ -87,9 +87,7 @@ def test_a_name_that_is_used_again_is_another_part(inbox: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"not an image", encoded(PASS)[:60]])
-def test_a_file_that_is_no_image_is_on_record_as_an_error(
-    inbox: Path, data: bytes
-) -> None:
+def test_a_file_that_is_no_image_is_on_record_as_an_error(inbox: Path, data: bytes) -> None:
     """It is waited for, then recorded once with verdict `error`, its bytes kept; others go on."""
     with running(inbox.parent, sources=(SOURCE,)) as station:
         part_of(station, "press")._watched._ledger.timeout = 0.2

@@ -258,9 +258,7 @@ def test_the_database_going_away_only_costs_time(
     ("text", "told"),
     [(None, "cannot be read"), ("", "is empty"), ("whsec_", "is empty"), ("whsec_?", "not base64")],
 )
-def test_a_secret_that_is_none_is_one_sentence(
-    tmp_path: Path, text: str | None, told: str
-) -> None:
+def test_a_secret_that_is_none_is_one_sentence(tmp_path: Path, text: str | None, told: str) -> None:
     """The station does not start without its secret: nothing goes out unsigned."""
     if text is not None:
         (tmp_path / "secret").write_text(text)
