@@ -123,6 +123,9 @@ class Person:
 
     def publish(self, topic: str, payload: bytes, properties: Any = None, **more: Any) -> None:
         """Publish with QoS 1 and wait until the broker has it."""
+        until = time.monotonic() + 20
+        while not self._client.is_connected() and time.monotonic() < until:
+            time.sleep(0.01)
         told = self._client.publish(topic, payload, properties=properties, **{"qos": 1} | more)
         told.wait_for_publish(20)
         assert told.is_published()
