@@ -12,6 +12,8 @@ from blemish.station.people import People
 from blemish.station.review import Reviewing
 from blemish.station.settings import Settings
 from blemish.station.shelf import Shelf
+from blemish.station.sinks import make_sinks
+from blemish.station.sources import make_sources
 from blemish.station.store import Database, PictureStore
 
 LOOK = 2.0  # s between two looks at the folder of bundles
@@ -40,9 +42,12 @@ class Station:
         self.figures = Figures(self.inspecting, self.shelf, self.health)
         self.inspecting.listeners.append(self.figures)
         self.reviewing = Reviewing(self)
+        # In this order they start; in the other one they stop: no part comes without its sinks.
         self.parts: list[StationPart] = [
             Every("bundles", LOOK, self.shelf.refresh),
             Keeping(self.database, self.pictures, settings.retention),
+            *make_sinks(settings, self.database, self.inspecting),
+            *make_sources(settings, self.inspecting),
         ]
 
     @property

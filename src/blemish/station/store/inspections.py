@@ -286,6 +286,20 @@ def find(database: Database, key: str) -> Judged:
     return found[0]
 
 
+def several(database: Database, keys: Iterable[str]) -> dict[str, Judged]:
+    """Those of these inspections that are in the store, by id."""
+    with database.reading() as session:
+        found = _judged(session, _joined().where(InspectionRow.id.in_(list(keys))))
+    return {judged.row.id: judged for judged in found}
+
+
+def is_recorded(database: Database, request_key: str) -> bool:
+    """Whether a request was recorded already, whatever came of it."""
+    with database.reading() as session:
+        query = select(InspectionRow.id).where(InspectionRow.request_key == request_key)
+        return session.scalar(query) is not None
+
+
 def listed(
     database: Database, wanted: Filter, *, limit: int = 50, after: str | None = None
 ) -> Page:

@@ -287,7 +287,8 @@ class DeliveryRow(Table):
         Index(
             "ix_deliveries_due",
             "sink",
-            "next_try",
+            "station",
+            "id",
             sqlite_where=text("state = 'waiting'"),
             postgresql_where=text("state = 'waiting'"),
         ),
