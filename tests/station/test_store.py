@@ -286,6 +286,10 @@ FOUND = [
     (Filter(min_score=1.0), [2]),
     (Filter(max_score=0.0), [5]),
     (Filter(min_score=0.5, max_score=1.0, inspector="board"), [1, 0]),
+    (Filter(min_score=0.5, decided=True, since=datetime(2026, 5, 1, 1, tzinfo=UTC)), [2, 1]),
+    (Filter(max_score=1.0, decision="pass", verdict="review"), [1]),
+    (Filter(max_score=1.0, decided=False, verdict="review"), [5]),
+    (Filter(station="line-2", inspector="nut"), []),
     (Filter(min_score=float("nan")), []),
     (Filter(max_score=float("nan")), []),
     (Filter(max_score=float("inf")), [5, 3, 2, 1, 0]),
@@ -297,8 +301,15 @@ FOUND = [
 ]
 
 
-def test_filters_find_what_they_say(database: Database, several: list[str]) -> None:
-    """Newest first; values that cannot be there find nothing, in both databases."""
+@pytest.mark.parametrize("looked_at", [500, 1])
+def test_filters_find_what_they_say(
+    database: Database, several: list[str], looked_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Newest first; values that cannot be there find nothing, in both databases.
+
+    Scores are found among the newest parts, and by their index where there are not enough.
+    """
+    monkeypatch.setattr("blemish.station.store.filters._LOOKED_AT", looked_at)
     for wanted, places in FOUND:
         page = listed(database, wanted)
         assert [several.index(judged.row.id) for judged in page.inspections] == places, wanted
