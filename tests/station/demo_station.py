@@ -15,9 +15,10 @@ from blemish.inspector import Inspector
 from blemish.station.core import Station
 from blemish.station.inspecting import Part
 from blemish.station.parts import PartHealth
+from blemish.station.people import Person
 from blemish.station.settings import read_settings
 from blemish.station.store import new_id, now
-from blemish.station.store.inspections import _tally
+from blemish.station.store.inspections import _tally, awaiting
 from blemish.station.store.tables import AlarmRow, InspectionRow
 from blemish.station.store.types import least_id
 
@@ -66,7 +67,9 @@ def open_station(folder: Path, **given: object) -> tuple[Station, dict[str, str]
 def send(station: Station, data: bytes, part_id: str, **told: object) -> InspectionRow:
     """Inspect a part and put it on record."""
     judged, _ = station.inspecting.inspect(
-        Part("board", data, source="camera-1", part_id=part_id, image=f"{part_id}.png", metadata=told)
+        Part(
+            "board", data, source="camera-1", part_id=part_id, image=f"{part_id}.png", metadata=told
+        )
     )
     return judged.row
 
@@ -79,8 +82,8 @@ def seed_past(station: Station, rows: Sequence[InspectionRow], days: int, each_d
     moments = []
     for day in range(days, 0, -1):
         for index in range(each_day):
-            hour = 6 + 16 * (index + rng.random()) / each_day
-            moments.append(now() - timedelta(days=day) + timedelta(hours=hour - 14))
+            hours = 8 + 16 * (index + rng.random()) / each_day  # two shifts, the last ends now
+            moments.append(now() - timedelta(days=day) + timedelta(hours=hours))
     moments = sorted(moment for moment in moments if moment < now() - timedelta(minutes=20))
     with station.database.writing() as session:
         for moment in moments:
@@ -94,24 +97,38 @@ def seed_past(station: Station, rows: Sequence[InspectionRow], days: int, each_d
 def _past(
     rng: np.random.Generator, moment: datetime, good: list[InspectionRow], bad: list[InspectionRow]
 ) -> InspectionRow:
-    row = bad[rng.integers(len(bad))] if bad and rng.random() < 0.05 else good[rng.integers(len(good))]
+    row = (
+        bad[rng.integers(len(bad))]
+        if bad and rng.random() < 0.05
+        else good[rng.integers(len(good))]
+    )
     values = {c.key: getattr(row, c.key) for c in InspectionRow.__mapper__.column_attrs}
     key = least_id(moment)[:-12] + new_id()[-12:]
     assert row.score is not None
     assert row.threshold is not None
-    score = row.score * float(rng.normal(1, 0.04))
-    limit = row.review_threshold or row.threshold
+    calibrated = row.review_threshold or row.threshold
+    score = row.score * float(rng.normal(1, 0.03))
     if row.verdict == "pass":
-        score = min(score, limit * 0.999)
-    return InspectionRow(
-        **values
-        | {
-            "id": key, "recorded_at": moment, "part_id": f"B-{moment:%m%d}-{key[-4:]}",
-            "score": score, "latency_ms": float(rng.gamma(30, 2.4)),
-            "verdict": "fail" if score > row.threshold else "pass" if row.verdict != "fail" else "fail",
-            "request_key": None,
-        }
-    )  # fmt: skip
+        score = min(score, calibrated * float(rng.uniform(0.97, 0.999)))
+    verdict = "fail" if score > row.threshold else "review" if score > calibrated else "pass"
+    changed = {
+        "id": key, "recorded_at": moment, "part_id": f"B-{moment:%m%d}-{key[-4:]}",
+        "score": score, "latency_ms": float(rng.gamma(30, 2.4)), "verdict": verdict,
+        "reason": "above the review threshold" if verdict == "review" else None,
+        "nearness": abs(score - row.threshold) / row.threshold, "request_key": None,
+    }  # fmt: skip
+    return InspectionRow(**values | changed)
+
+
+def decide_past(station: Station, keep: int) -> None:
+    """Ada has decided all parts in review but the newest ones."""
+    waiting = sorted(awaiting(station.database, limit=500), key=lambda one: one.row.id)
+    ada = Person("Ada", "operator")
+    for judged in waiting[: max(0, len(waiting) - keep)]:
+        assert judged.row.score is not None
+        assert judged.row.threshold is not None
+        near = judged.row.score > 0.98 * judged.row.threshold
+        station.reviewing.decide(judged.row.id, "fail" if near else "pass", ada)
 
 
 def raise_alarm(station: Station) -> None:
@@ -127,12 +144,17 @@ def raise_alarm(station: Station) -> None:
         )  # fmt: skip
 
 
-def fill(station: Station, *, size: int, parts: int = 60, days: int = 9, each_day: int = 60) -> None:
+def fill(
+    station: Station, *, size: int, parts: int = 60, days: int = 9, each_day: int = 420
+) -> None:
     """Parts good and flawed, dim ones that go to review, and a past."""
     rng = np.random.default_rng(3)
     rows = []
     for index in range(parts):
         flaw = DEFECTS[index // 6 % len(DEFECTS)] if index % 6 == 5 else None
         data = board(1000 + index, flaw, size)
-        rows.append(send(station, data, f"B-{4100 + index}", shift="early", lot=int(rng.integers(90))))
+        rows.append(
+            send(station, data, f"B-{4100 + index}", shift="early", lot=int(rng.integers(90)))
+        )
     seed_past(station, rows, days, each_day)
+    decide_past(station, keep=14)

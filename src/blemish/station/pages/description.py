@@ -86,7 +86,7 @@ def _fields(schema: dict[str, Any], schemas: dict[str, Any]) -> list[dict[str, A
     needed = schema.get("required", [])
     return [
         {
-            "name": name, "type": _type(one), "required": name in needed,
+            "name": name, "where": "", "type": _type(one), "required": name in needed,
             "about": one.get("description", ""),
         }
         for name, one in schema.get("properties", {}).items()

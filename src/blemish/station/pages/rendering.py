@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from blemish._version import __version__
@@ -48,16 +50,15 @@ def page(
 ) -> HTMLResponse:
     """A whole page; `told` is what its template shows."""
     station = station_of(request)
-    known: Waiting | None = told.pop("known", None)
     shown = {
         "person": person,
         "station": station.settings.name,
         "path": request.url.path,
-        "waiting": known or (waiting(station) if person is not None else Waiting()),
+        "waiting": waiting(station) if person is not None else Waiting(),
         "done": DONE.get(request.query_params.get("done", "")),
         "version": __version__,
     }
-    text = environment().get_template(template).render(**shown, **told)
+    text = environment().get_template(template).render(shown | told)
     return HTMLResponse(text, status, {"Cache-Control": "no-store"})
 
 
@@ -94,7 +95,7 @@ def environment() -> Environment:
     found.globals["static"] = static
     found.filters |= {
         "number": number, "share": share, "moment": moment, "path": path, "data": data,
-        "query": query,
+        "ticks": ticks,
     }  # fmt: skip
     return found
 
@@ -134,11 +135,11 @@ def path(text: str) -> str:
     return quote(text, safe="")
 
 
-def query(**values: Any) -> str:
-    """A query of an address, without what is None or empty."""
-    return urlencode({name: one for name, one in values.items() if one not in {None, ""}})
-
-
 def data(value: Any) -> str:
     """Values for a script, as JSON in an attribute (escaped there as all text is)."""
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def ticks(text: str) -> Markup:
+    """Text in which `code` stands between backticks."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

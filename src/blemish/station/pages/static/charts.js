@@ -16,10 +16,10 @@
   });
 
   function histogram(values, low, high, bins) {
-    const shares = new Array(bins).fill(0);
+    const shares = new Array(bins).fill(null);
     for (const value of values) {
       const bin = Math.min(bins - 1, Math.max(0, Math.floor(((value - low) / (high - low)) * bins)));
-      shares[bin] += 100 / values.length;
+      shares[bin] = (shares[bin] ?? 0) + 100 / values.length;
     }
     return shares;
   }
@@ -51,9 +51,12 @@
 
   function scores(element, told) {
     const known = [...told.good, ...(told.recent ?? []), told.threshold, told.review, told.score].filter((value) => value != null);
-    const [least, most] = [Math.min(...known), Math.max(...known)];
+    const least = Math.min(...known);
+    // Very bad parts would squeeze all others into a corner: they are counted at the right edge.
+    const far = told.threshold == null ? Infinity : told.threshold + 2.5 * Math.max(told.threshold - least, Math.abs(told.threshold) * 0.1);
+    const most = Math.min(Math.max(...known), far);
     const room = (most - least || Math.abs(most) || 1) * 0.04;
-    const [low, high, bins] = [least - room, most + room, 48];
+    const [low, high, bins] = [least - room, most + room, 56];
     const middle = Array.from({ length: bins }, (_, index) => low + ((index + 0.5) * (high - low)) / bins);
     const data = [middle, histogram(told.good, low, high, bins)];
     const series = [
@@ -61,13 +64,13 @@
       { label: "good parts, %", stroke: colour("chart-good"), fill: colour("chart-good"), paths: uPlot.paths.bars({ size: [0.92, Infinity] }), points: { show: false }, value: (_, value) => short(value) },
     ];
     if (told.recent?.length) {
-      data.push(histogram(told.recent, low, high, bins));
+      data.push(histogram(told.recent, low, high, bins).map((share) => share ?? 0));
       series.push({ label: "last parts, %", stroke: colour("chart-recent"), width: 2, paths: uPlot.paths.stepped({ align: 0 }), points: { show: false }, value: (_, value) => short(value) });
     }
     const lines = (chart) => {
       upright(chart, told.review, "review", colour("review"), [6, 4], 1);
       upright(chart, told.threshold, "fail", colour("fail"), [], 0);
-      upright(chart, told.score, "this part", colour("ink"), [2, 3], 2);
+      upright(chart, told.score == null ? null : Math.min(told.score, high), told.score > high ? "this part, beyond" : "this part", colour("ink"), [2, 3], 2);
     };
     return {
       data,
@@ -81,8 +84,14 @@
     };
   }
 
+  // A point between two gaps has no line to it, and would not be seen.
+  const alone = (chart, index, show) => {
+    const values = chart.data[index];
+    return show ? null : values.flatMap((value, at) => (value != null && values[at - 1] == null && values[at + 1] == null ? [at] : []));
+  };
+
   const line = (label, stroke, more = {}) => ({
-    label, stroke: colour(stroke), width: 2, spanGaps: true, points: { size: 5, fill: colour(stroke) }, value: (_, value) => short(value), ...more,
+    label, stroke: colour(stroke), width: 2, spanGaps: false, points: { size: 6, fill: colour(stroke), filter: alone }, value: (_, value) => short(value), ...more,
   });
 
   const kinds = {
