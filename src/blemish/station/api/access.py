@@ -45,15 +45,18 @@ def person_of(
     if "authorization" in request.headers:
         raise UnauthorizedError("give the token as 'Authorization: Bearer TOKEN'")
     if session is not None and (person := station.people.of_session(session)) is not None:
-        _check_origin(request)
+        check_origin(request)
         return person
     if station.anonymous:
         return ANONYMOUS
     raise UnauthorizedError("say who you are: 'Authorization: Bearer TOKEN', or sign in")
 
 
-def _check_origin(request: Request) -> None:
-    """A browser sends the cookie along from any page; only our own may change something."""
+def check_origin(request: Request) -> None:
+    """A browser sends the cookie along from any page; only our own may change something.
+
+    Raises NotAllowedError.
+    """
     if request.method in SAFE:
         return
     site = request.headers.get("sec-fetch-site")

@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import Scope
 
 from blemish._version import __version__
+from blemish.station import pages
 from blemish.station.api import health, inspections, inspectors, problems, review, tokens
 from blemish.station.api.limits import CarefulHeaders, KnownHost, LimitedBody
 from blemish.station.core import Station, is_loopback
@@ -54,6 +55,7 @@ def create_app(station: Station, *, manage: bool = True) -> FastAPI:
     for module in (inspections, inspectors, review, tokens):
         app.include_router(module.router, prefix=API)
     app.include_router(health.router)
+    pages.mount(app, station)
     _describe(app)
     _stand_before(app, station)
     return app
