@@ -1,4 +1,4 @@
-"""Parts are sent, judged as `inspect` judges them, put on record once, and found again."""
+"""Parts are sent, judged as `inspect` does, put on record once, found again, and exported."""
 
 from __future__ import annotations
 
@@ -268,3 +268,60 @@ def test_filters_and_the_cursor_leave_out_nothing_and_double_nothing(
     threshold = 0.9
     above = operator.get(f"{API}/inspections", params={"min_score": threshold}).json()
     assert all(one["score"] >= threshold for one in above["inspections"])
+
+
+def test_what_fits_is_exported_as_csv_and_parquet(operator: TestClient) -> None:
+    """What fits is exported as CSV and Parquet."""
+    import csv
+
+    import pyarrow.parquet as parquet
+
+    for seed in (0, 1, 6):
+        send(operator, png(seed, None if seed == 1 else "stain"), part_id=f"=G-{seed}")
+    failed = operator.get(f"{API}/inspections", params={"verdict": "fail"}).json()["inspections"]
+    operator.post(f"{API}/inspections/{failed[0]['id']}/decisions", json={"decision": "pass"})
+    text = operator.get(f"{API}/inspections.csv", params={"verdict": "fail"})
+    assert text.headers["content-disposition"] == 'attachment; filename="inspections.csv"'
+    rows = list(csv.DictReader(io.StringIO(text.text)))
+    assert {row["part_id"] for row in rows} == {"'=G-0", "'=G-6"}  # no formula for a spreadsheet
+    assert sorted(row["decision"] for row in rows) == ["", "pass"]
+    data = operator.get(f"{API}/inspections.parquet").content
+    table = parquet.read_table(io.BytesIO(data)).to_pylist()
+    assert {row["part_id"] for row in table} == {"=G-0", "=G-1", "=G-6"}
+
+
+def test_counts_alarms_and_dead_letters_are_told(
+    operator: TestClient, engineer: TestClient, station: Station
+) -> None:
+    """Counts, alarms and dead letters are told."""
+    from blemish.station.store import new_id, now
+    from blemish.station.store.tables import AlarmRow, DeliveryRow
+
+    found = [send(operator, png(seed)).json() for seed in range(3)]
+    told = operator.get(f"{API}/statistics", params={"inspector": "board"}).json()
+    assert sum(step["parts"] for step in told["steps"]) == 3
+    assert sum(step["verdicts"]["pass"] for step in told["steps"]) == 3
+    assert told["latency_ms"]["parts"] == 3
+    alarm, letter = new_id(), new_id()
+    with station.database.writing() as session:
+        session.add(
+            AlarmRow(
+                id=alarm, station="line-1", inspector="board", measure="brightness",
+                message="brightness fell", evidence={"now": 0.4}, raised_at=now(),
+            )
+        )  # fmt: skip
+        session.add(
+            DeliveryRow(
+                id=letter, inspection_id=found[0]["id"], station="line-1", sink="mes",
+                state="dead", tries=12, next_try=now(), last_error="404", ended_at=now(),
+            )
+        )  # fmt: skip
+    assert operator.get(f"{API}/alarms", params={"open": True}).json()[0]["seen_by"] is None
+    assert operator.post(f"{API}/alarms/{alarm}/seen").json()["seen_by"] == "otto"
+    assert engineer.post(f"{API}/alarms/{alarm}/seen").json()["seen_by"] == "otto"
+    dead = operator.get(f"{API}/deliveries/dead").json()
+    assert [(one["id"], one["last_error"]) for one in dead] == [(letter, "404")]
+    assert operator.post(f"{API}/deliveries/{letter}/resend").status_code == 403
+    assert engineer.post(f"{API}/deliveries/{letter}/resend").status_code == 202
+    assert engineer.post(f"{API}/deliveries/{letter}/resend").status_code == 409
+    assert operator.get(f"{API}/deliveries/dead").json() == []

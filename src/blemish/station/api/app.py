@@ -13,7 +13,7 @@ from starlette.types import Scope
 
 from blemish._version import __version__
 from blemish.station import pages
-from blemish.station.api import health, inspections, inspectors, problems, review, tokens
+from blemish.station.api import health, inspections, inspectors, problems, records, review, tokens
 from blemish.station.api.limits import CarefulHeaders, KnownHost, LimitedBody
 from blemish.station.core import Station, is_loopback
 from blemish.station.results import API
@@ -52,7 +52,7 @@ def create_app(station: Station, *, manage: bool = True) -> FastAPI:
     )
     app.state.station = station
     problems.install(app)
-    for module in (inspections, inspectors, review, tokens):
+    for module in (inspections, inspectors, review, records, tokens):
         app.include_router(module.router, prefix=API)
     app.include_router(health.router)
     pages.mount(app, station)
