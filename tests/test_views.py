@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from blemish.hetmm import HETMM
+from blemish.imaging import View, read_image
 from blemish.inspector import Inspector
 from conftest import SIZE, Outcome, picture
 
@@ -153,3 +154,74 @@ def test_an_unknown_motion_is_refused(cli: Callable[..., Outcome], tmp_path: Pat
     done = cli("fit", tmp_path / "good", "-o", tmp_path / "part", "--align", "sideways")
     assert done.status == 2
     assert "align is 'sideways'" in done.stderr
+
+
+def saved(folder: Path, images: list[np.ndarray]) -> Path:
+    """A folder of these pictures as PNG."""
+    folder.mkdir()
+    for number, image in enumerate(images):
+        name = str(folder / f"{number}.png")
+        cv2.imwrite(name, np.rint(image[..., ::-1] * 255).astype(np.uint8))
+    return folder
+
+
+def test_parts_are_laid_onto_the_golden_image(cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    """`fit --golden` draws areas on that image and turns parts as it lies; the bundle keeps it."""
+    rng = np.random.default_rng(4)
+    lying = [turned(part(seed), rng.uniform(0, 360)) for seed in range(12)]
+    good = saved(tmp_path / "good", lying)
+    golden = saved(tmp_path / "golden", [part(77)]) / "0.png"
+    area = tmp_path / "area.json"
+    area.write_text(json.dumps({"polygons": [[[0, 0], [48, 0], [48, 96], [0, 96]]]}))
+    done = cli(
+        "fit", good, "-o", tmp_path / "part", "--golden", golden, "--align", "rigid",
+        "--roi", area, "--size", 2 * SIZE, "--device", "cpu",
+    )  # fmt: skip
+    assert done.status == 0, done.stderr
+    made = Inspector.load(tmp_path / "part")
+    assert made.view.golden is not None
+    onto = View(2 * SIZE).apply(read_image(golden))
+    np.testing.assert_allclose(made.view.golden.picture / 255, onto, atol=0.003)
+    left, right = part(50), part(50)
+    left[44:54, 12:22] = right[44:54, 74:84] = (1, 0, 1)
+    for degrees in (0, 140):  # however the part lies, the golden image's right half does not count
+        seen, hidden, plain = (
+            made.inspect(turned(image, degrees)).score for image in (left, right, part(50))
+        )
+        assert hidden < 1.25 * plain < 1.7 * plain < seen
+
+
+@pytest.mark.parametrize(
+    ("golden", "options", "said"),
+    [
+        ("golden/0.png", (), "what parts are laid onto"),
+        ("none.png", ("--align", "rigid"), "none.png"),
+        ("golden/1.png", ("--align", "rigid"), "cannot be aligned with the golden image"),
+        ("golden/2.png", ("--align", "rigid"), "one even grey"),
+    ],
+)
+def test_a_golden_image_that_is_of_no_use_is_refused(
+    cli: Callable[..., Outcome], tmp_path: Path, golden: str, options: tuple[str, ...], said: str
+) -> None:
+    """One that nothing asks for, is not there, or shows something else: one sentence, no bundle."""
+    good = saved(tmp_path / "good", [part(seed) for seed in range(6)])
+    noise = np.random.default_rng(0).random((96, 96, 3), np.float32)
+    saved(tmp_path / "golden", [part(77), noise, np.full((96, 96, 3), 0.5, np.float32)])
+    done = cli(
+        "fit", good, "-o", tmp_path / "part", "--golden", tmp_path / golden, *options,
+        "--size", SIZE, "--device", "cpu",
+    )  # fmt: skip
+    assert done.status == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "part").exists()
+
+
+def test_an_array_may_be_the_golden_image() -> None:
+    """The API takes what `inspect` takes, and asks it anew at every fit."""
+    golden = part(77)
+    made = Inspector(HETMM(sheets=4), size=96, device="cpu", align="translation", golden=golden)
+    for _ in range(2):
+        made.fit([part(seed) for seed in range(6)])
+        assert made.view.golden is not None
+        np.testing.assert_allclose(made.view.golden.picture / 255, golden, atol=0.003)

@@ -52,9 +52,9 @@ class Inspector(Present):
     that larger images are cut into, each seen at `size` with templates of its own. `align` lays
     each part where the golden image has it (`none`, `translation`, `rigid`, `similarity`,
     `homography`, or `auto` to choose from the good images), `aspect` is `stretch` or `pad`; `roi`
-    and `ignore` are areas of the golden image (imaging/areas.py). With
-    `keep_pictures` its bundle holds the good images as the detector sees them, for calibrating
-    again after an update.
+    and `ignore` are areas of the golden image (imaging/areas.py), which is `golden` (an image as
+    `inspect` takes it) or one of the good images. With `keep_pictures` its bundle holds the good
+    images as the detector sees them, for calibrating again after an update.
 
     Threads may inspect while one changes it: each result is of the version before or after.
     """
@@ -75,9 +75,11 @@ class Inspector(Present):
         roi: Any = None,
         ignore: Any = None,
         tile: int | None = None,
+        golden: Any = None,
     ) -> None:
         self.view: View | TiledView = View(size=size, aspect=aspect, align=align)
         self.align, self.roi, self.ignore, self.tile = align, roi, ignore, tile
+        self.golden = golden
         self.align_choice: AlignChoice | None = None  # why `auto` aligns as it does, after `fit`
         self.device = device
         self.seed = seed
@@ -101,8 +103,9 @@ class Inspector(Present):
         learning = learning_floor()
         images = self.sequence(source)
         self.view, self.align_choice = learned_view(
-            self.view, images, self.align, self.roi, self.ignore, self.tile, progress
-        )
+            self.view, images, self.align, self.roi, self.ignore, self.tile, progress,
+            golden=None if self.golden is None else self.read(self.golden),
+        )  # fmt: skip
         images = images.viewed(self.view)
         started = time.perf_counter()
         images, digests = distinct(images, images.digests(progress))
