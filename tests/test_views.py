@@ -225,3 +225,56 @@ def test_an_array_may_be_the_golden_image() -> None:
         made.fit([part(seed) for seed in range(6)])
         assert made.view.golden is not None
         np.testing.assert_allclose(made.view.golden.picture / 255, golden, atol=0.003)
+
+
+def drawn(
+    cli: Callable[..., Outcome], folder: Path, made: Inspector, image: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A picture's RGB bytes and the overlay that `inspect --out` writes of it."""
+    made.save(folder / "part")
+    good = saved(folder / "line", [image])
+    done = cli("inspect", folder / "part", good, "--out", folder / "out")
+    assert done.status in (0, 1), done.stderr
+    pictures = (cv2.imread(str(folder / name / "0.png")) for name in ("line", "out"))
+    plain, overlaid = (picture[..., ::-1] for picture in pictures)
+    return plain, overlaid
+
+
+def test_overlays_are_darker_where_nothing_counts(
+    cli: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    """`inspect --out` shows the region of interest: beside it the image is at half its light."""
+    roi = [[[0, 0], [48, 0], [48, 96], [0, 96]]]
+    made = Inspector(HETMM(sheets=None), size=SIZE, device="cpu", roi=roi)
+    made.fit([part(seed) for seed in range(12)]).calibrate(false_alarm_rate=RATE)
+    flawed = part(40)
+    flawed[44:54, 84:94] = (1, 0, 1)
+    plain, overlaid = drawn(cli, tmp_path, made, flawed)
+    np.testing.assert_array_equal(overlaid[:, 51:], plain[:, 51:] // 2)
+    assert overlaid[:, :45].mean() > 0.7 * plain[:, :45].mean()  # warm in places, but not dark
+    assert (overlaid[:, 47] != plain[:, 47]).any()  # the border
+
+
+def test_the_area_that_counts_is_drawn_where_the_part_lies(aligned: Inspector) -> None:
+    """Of a turned part the area turns with it; where all of an image counts there is none."""
+    whole = Inspector(HETMM(sheets=2), size=SIZE, device="cpu").fit([part(0), part(1)])
+    assert whole.inspect(part(2)).image_counted is None
+    for degrees in (0, 45):
+        result = aligned.inspect(turned(part(50), degrees, (20, 0)))
+        assert result.counted is not None
+        assert result.image_counted is not None
+        assert result.image_counted.shape == (96, 96)
+        # Its centre of mass is that of the part's place, not that of the image.
+        across = np.indices((96, 96))[1][result.image_counted].mean()
+        assert across > 50
+        assert not result.image_map[~result.image_counted].max() > 0.5 * result.image_map.max()
+
+
+def test_padded_images_count_everywhere() -> None:
+    """Padding is beyond the image, so that its overlay has no dark part, at no size."""
+    for height, width in ((48, 96), (96, 31)):
+        images = [part(seed)[:height, :width] for seed in range(3)]
+        made = Inspector(HETMM(sheets=2), size=SIZE, aspect="pad", device="cpu").fit(images)
+        result = made.inspect(images[2])
+        assert result.counted is not None
+        assert result.image_counted is None

@@ -154,6 +154,7 @@ def write_overlay(inspector: Inspector, image: Any, target: Path, result: Any) -
         threshold=None if calibration is None else calibration.region_level(result.score),
         regions=result.regions,
         scale=max(result.score, 1e-6) if calibration is None else None,
+        counted=result.image_counted,
     )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -55,5 +55,6 @@ def inspected(
         version=now.manifest.version,
         timings=laps.spent,
         matrix=None if view.covers_image else seen.matrix,
+        counted=inside,
         **judged._asdict(),
     )
