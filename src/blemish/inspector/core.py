@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from blemish.bundle import Manifest, locked
 from blemish.engine import Laps
+from blemish.errors import CalibrationError
 from blemish.imaging import (
     MAX_PIXELS,
     ImageSequence,
@@ -171,6 +172,22 @@ class Inspector(Present):
         """
         rule = Rule(threshold=threshold, review_threshold=review)
         return self._set_thresholds(rule, source, Who(by, note), progress)
+
+    def set_review_threshold(self, threshold: float, *, by: str = "", note: str = "") -> Self:
+        """Send parts above this score to review; the threshold and its promise stay as they are.
+
+        It makes a version as `calibrate` does, in place of a review rate too. Raises
+        CalibrationError without a calibration, ParameterError above the threshold.
+        """
+        with self._changing:
+            rule = updating.asked_rule(self._fitted(), None)
+            if rule is None or self.calibration is None:
+                raise CalibrationError(
+                    "There is no threshold yet that a review threshold could lie below; calibrate "
+                    "for a false-alarm rate, or set a threshold, first"
+                )
+            rule = replace(rule, review_rate=None, review_threshold=threshold)
+            return self._set_thresholds(rule, None, Who(by, note), silent)
 
     def _set_thresholds(self, rule: Rule, source: Any, who: Who, progress: Progress) -> Self:
         with self._changing:
