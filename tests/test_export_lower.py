@@ -11,13 +11,14 @@ import onnx
 import pytest
 
 from blemish.bundle import read_manifest
-from blemish.errors import ExportError, MissingExtraError
+from blemish.errors import ExportError, MissingExtraError, ParameterError
 from blemish.evaluation.metrics import auroc
 from blemish.export import quantize
 from blemish.export.network import network_graph
 from blemish.export.quantize import quantized
 from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
+from blemish.runtime import openvino
 from blemish.runtime.sessions import OnnxSession
 from blemish.tfanet import TFANet
 from conftest import SIZE, Outcome, picture
@@ -192,6 +193,16 @@ def test_float32_keeps_its_threshold_without_pictures(
     done = made.export(tmp_path / "line", images=good_images)
     assert not done.recalibrated
     assert Inspector.load(tmp_path / "line").calibration == made.calibration
+
+
+def test_bfloat16_is_refused_where_the_processor_lacks_it(
+    fitted: Inspector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO would take the wish and compute in float32: refused, and nothing is written."""
+    monkeypatch.setattr(openvino, "has_bfloat16", lambda core: False)
+    with pytest.raises(ParameterError, match="which this processor does not have"):
+        fitted.export(tmp_path / "line", to="openvino", precision="bfloat16")
+    assert not (tmp_path / "line").exists()
 
 
 def test_steps_need_images() -> None:
