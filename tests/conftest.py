@@ -6,6 +6,8 @@ import os
 import shutil
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +134,20 @@ def bundle(fitted: Inspector, tmp_path: Path) -> Path:
     fitted.save(tmp_path / "board.blemish")
     fitted.name = name
     return tmp_path / "board.blemish"
+
+
+@pytest.fixture
+def no_thread_is_left() -> Iterator[None]:
+    """Threads that a stream starts in the test are gone soon after it."""
+
+    def threads() -> set[threading.Thread]:
+        return {t for t in threading.enumerate() if t.name.startswith("blemish-")}
+
+    before, until = threads(), time.monotonic() + 100
+    yield
+    while not threads() <= before:
+        assert time.monotonic() < until, "threads are left"
+        time.sleep(0.005)
 
 
 @dataclass(frozen=True)

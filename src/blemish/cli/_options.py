@@ -77,6 +77,15 @@ Roi = Annotated[
 Ignore = Annotated[
     Path | None, typer.Option("--ignore", metavar="FILE", help="An area that does not count.")
 ]
+Golden = Annotated[
+    Path | None,
+    typer.Option(
+        "--golden",
+        metavar="IMAGE",
+        help="The picture that parts are laid onto and areas are drawn on. [default: one of the "
+        "good images]",
+    ),
+]
 Tile = Annotated[
     int | None,
     typer.Option(
@@ -135,6 +144,7 @@ def build_inspector(
     roi: Path | None = None,
     ignore: Path | None = None,
     tile: int | None = None,
+    golden: Path | None = None,
 ) -> Inspector:
     """The unfitted inspector that these options describe."""
     from blemish.detector import parse_settings
@@ -173,6 +183,7 @@ def build_inspector(
         roi=roi,
         ignore=ignore,
         tile=tile,
+        golden=golden,
     )
 
 

@@ -35,6 +35,7 @@ def fit(
     aspect: options.Aspect = "stretch",
     roi: options.Roi = None,
     ignore: options.Ignore = None,
+    golden: options.Golden = None,
     tile: options.Tile = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -85,6 +86,7 @@ def fit(
         aspect=aspect,
         roi=roi,
         ignore=ignore,
+        golden=golden,
         tile=tile,
     )
     started = time.perf_counter()

@@ -26,9 +26,13 @@ _BUFFERED_SHARE = 4  # sheets not yet written take at most this part of the memo
 
 
 class ScratchFile:
-    """A temporary file of bytes that is gone when the object is; threads may share it."""
+    """A temporary file of bytes that is gone when the object is; threads may share it.
 
-    def __init__(self) -> None:
+    `holds` and `otherwise` say in errors what lies in it, and what else helps when it is too large.
+    """
+
+    def __init__(self, holds: str = "templates", otherwise: str = "allow more memory") -> None:
+        self._holds, self._otherwise = holds, otherwise
         self._file = tempfile.TemporaryFile(prefix="blemish-")  # noqa: SIM115 - lives as we do
         self._lock = threading.Lock()
         weakref.finalize(self, self._file.close)
@@ -41,9 +45,9 @@ class ScratchFile:
             self._file.flush()
         except OSError as error:
             raise BlemishError(
-                f"the templates' scratch file in {tempfile.gettempdir()} could not be written "
+                f"the {self._holds}' scratch file in {tempfile.gettempdir()} could not be written "
                 f"({error.strerror or error}); free space there, name another folder in TMPDIR, "
-                "or allow more memory"
+                f"or {self._otherwise}"
             ) from error
 
     def read(self, start: int, size: int) -> Tensor:
@@ -53,7 +57,7 @@ class ScratchFile:
             self._file.seek(start)
             got = self._file.readinto(raw.data)
         if got != size:
-            raise BlemishError("the templates' scratch file was cut off; load the bundle again")
+            raise BlemishError(f"the {self._holds}' scratch file was cut off; begin again")
         return torch.from_numpy(raw)
 
 
