@@ -48,6 +48,9 @@ class RayEngine(Engine):
     def __init__(self, workers: int | None = None, *, gpu: bool | None = False) -> None:
         for key, value in _QUIET.items():
             os.environ.setdefault(key, value)
+        if not os.environ.get(ADDRESS):
+            # A Ray of one machine then listens on its loopback address alone, not on the network.
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         self._ray = needed("ray")
         self._asked, self._gpu = workers, gpu
         self.workers = workers or cores()
