@@ -150,6 +150,19 @@ def no_thread_is_left() -> Iterator[None]:
         time.sleep(0.005)
 
 
+@pytest.fixture(scope="session")
+def quick_bundle(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported bundle that inspects in milliseconds without PyTorch; tests leave it as it is."""
+    one_level: dict[str, Any] = {
+        "levels": (2,), "forward": (5,), "backward": (3,), "alpha": (0.5,), "level_weights": (1.0,),
+    }  # fmt: skip
+    inspector = Inspector(HETMM(sheets=4, **one_level), size=32, device="cpu")
+    inspector.fit(parts / "train" / "good").calibrate(false_alarm_rate=0.1)
+    folder = tmp_path_factory.mktemp("quick") / "quick.blemish"
+    inspector.export(folder)
+    return folder
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command left: its exit status and what it printed."""

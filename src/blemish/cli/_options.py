@@ -96,6 +96,15 @@ Tile = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Engine = Annotated[
+    str, typer.Option("--engine", help="local (this machine) or ray (RAY_ADDRESS, or a Ray here).")
+]
+NumWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--num-workers", metavar="N", min=1, help="Workers at once. [default: one a core]"
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")]
 Set = Annotated[
     list[str] | None,
