@@ -11,6 +11,7 @@ import typer
 from blemish.cli import _options as options
 from blemish.cli._calibration import Confidence, ReviewRate, calibration_json, calibration_text
 from blemish.cli._output import check_output, say, write_json
+from blemish.cli._processes import one_voice
 from blemish.cli._progress import progress_bar
 from blemish.imaging import MAX_PIXELS
 
@@ -37,6 +38,8 @@ def fit(
     ignore: options.Ignore = None,
     tile: options.Tile = None,
     device: options.Device = "auto",
+    devices: options.Devices = None,
+    nodes: options.Nodes = None,
     seed: options.Seed = 0,
     settings: options.Set = None,
     false_alarm_rate: Annotated[
@@ -64,36 +67,43 @@ def fit(
 ) -> None:
     """Learn what good parts look like, calibrate on them, and save a bundle."""
     from blemish.bundle import check_target
+    from blemish.learning import started
     from blemish.verdict import Rule
 
-    check_target(output)
     check_output(json_file, "--json")
-    inspector = options.build_inspector(
-        method=method,
-        backbone=backbone,
-        sheets=sheets,
-        memory=memory,
-        windows=windows,
-        size=size,
-        device=device,
-        seed=seed,
-        settings=settings,
-        bit_depth=bit_depth,
-        max_pixels=max_pixels,
-        keep_pictures=not no_pictures,
-        align=align,
-        aspect=aspect,
-        roi=roi,
-        ignore=ignore,
-        tile=tile,
-    )
-    started = time.perf_counter()
-    given = inspector.calibration_parts(good)
-    # What cannot be promised is refused before the work.
-    rate = false_alarm_rate if false_alarm_rate is not None else _least(given, confidence)
-    Rule(rate, confidence, review_rate).check(given)
-    with progress_bar(quiet=quiet) as progress:
+    began = time.perf_counter()
+    with one_voice():
+        check_target(output)
+        inspector = options.build_inspector(
+            method=method,
+            backbone=backbone,
+            sheets=sheets,
+            memory=memory,
+            windows=windows,
+            size=size,
+            device=device,
+            devices=devices,
+            nodes=nodes,
+            seed=seed,
+            settings=settings,
+            bit_depth=bit_depth,
+            max_pixels=max_pixels,
+            keep_pictures=not no_pictures,
+            align=align,
+            aspect=aspect,
+            roi=roi,
+            ignore=ignore,
+            tile=tile,
+        )
+        given = inspector.calibration_parts(good)
+        # What cannot be promised is refused before the work.
+        rate = false_alarm_rate if false_alarm_rate is not None else _least(given, confidence)
+        Rule(rate, confidence, review_rate).check(given)
+        first = started(inspector.detector, device)
+    with one_voice(), progress_bar(quiet=quiet or not first) as progress:
         inspector.fit(good, by=options.login_name(), progress=progress)
+        if not first:
+            return
         parts = inspector.calibration_parts()
         if false_alarm_rate is None:
             rate = _least(parts, confidence)
@@ -104,7 +114,7 @@ def fit(
             progress=progress,
         )
     manifest = inspector.save(output)
-    summary = _summary(inspector, output, time.perf_counter() - started)
+    summary = _summary(inspector, output, time.perf_counter() - began)
     summary["bytes"] = sum(record.bytes for record in manifest.files.values())
     write_json(json_file, summary)
     if str(json_file) != "-":
