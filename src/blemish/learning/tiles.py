@@ -56,7 +56,7 @@ def fitted_tiles(
     engines = []
     for number in range(len(tiling)):
         progress("tiles", number, len(tiling))
-        one = type(detector)(**detector.parameters())
+        one = type(detector)(**detector.parameters()).select_with(detector.band_map)
         one.fit(
             tile_images(images, number, len(tiling)), device=device, seed=seed, backbone=backbone
         )
