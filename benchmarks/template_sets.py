@@ -166,7 +166,8 @@ def draw(rows: list[dict[str, Any]], limit: int, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
-    panels = (("query_processor_ms", "processor ms a query"), ("peak_mb", "peak memory above the start, MB"),
+    panels = (("query_processor_ms", "processor ms a query"),
+              ("peak_mb", "peak memory above the start, MB"),
               ("fit_processor_seconds", "processor seconds to fit"))  # fmt: skip
     for axis, (name, label) in zip(axes, panels, strict=True):
         for memory, colour, text in (
