@@ -105,6 +105,22 @@ NumWorkers = Annotated[
         "--num-workers", metavar="N", min=1, help="Workers at once. [default: one a core]"
     ),
 ]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        "--devices",
+        min=1,
+        help="Devices on this machine that train together (tfanet). [default: 1, or torchrun's]",
+    ),
+]
+Nodes = Annotated[
+    int | None,
+    typer.Option(
+        "--nodes",
+        min=1,
+        help="Machines that train together, each with --devices. [default: 1, or torchrun's]",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")]
 Set = Annotated[
     list[str] | None,
@@ -154,6 +170,8 @@ def build_inspector(
     ignore: Path | None = None,
     tile: int | None = None,
     golden: Path | None = None,
+    devices: int | None = None,
+    nodes: int | None = None,
 ) -> Inspector:
     """The unfitted inspector that these options describe."""
     from blemish.detector import parse_settings
@@ -175,6 +193,13 @@ def build_inspector(
         if "memory" not in detector.setting_names():
             raise ParameterError(f"--memory: {method} keeps no sheets; leave the option out")
         values["memory"] = memory
+    for name, count in (("devices", devices), ("nodes", nodes)):
+        if count is not None:
+            if name not in inspect.signature(detector).parameters:
+                raise ParameterError(
+                    f"--{name}: {method} learns in one process; leave the option out"
+                )
+            values[name] = count
     if windows is not None:
         if "windows" not in detector.setting_names():
             raise ParameterError(f"--windows: {method} has no windows; leave the option out")

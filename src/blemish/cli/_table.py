@@ -27,7 +27,9 @@ def fit_table(
 
 def learn(good: Path, output: Path, asked: dict[str, Any]) -> dict[str, Any]:
     """One row, in a worker's process."""
-    return learned(good, output, asked)[0]
+    found = learned(good, output, asked)
+    assert found is not None  # one row is one process
+    return found[0]
 
 
 def text(rows: list[dict[str, Any]], folder: Path) -> str:

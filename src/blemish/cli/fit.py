@@ -11,6 +11,7 @@ import typer
 from blemish.cli import _options as options
 from blemish.cli._calibration import Confidence, ReviewRate, calibration_json, calibration_text
 from blemish.cli._output import check_output, say, write_json
+from blemish.cli._processes import one_voice, tells
 from blemish.cli._progress import progress_bar
 from blemish.errors import ParameterError
 from blemish.imaging import MAX_PIXELS, Progress, silent
@@ -44,6 +45,8 @@ def fit(
     golden: options.Golden = None,
     tile: options.Tile = None,
     device: options.Device = "auto",
+    devices: options.Devices = None,
+    nodes: options.Nodes = None,
     seed: options.Seed = 0,
     settings: options.Set = None,
     false_alarm_rate: Annotated[
@@ -92,6 +95,8 @@ def fit(
         "windows": windows,
         "size": size,
         "device": device,
+        "devices": devices,
+        "nodes": nodes,
         "seed": seed,
         "settings": settings,
         "bit_depth": bit_depth,
@@ -115,8 +120,11 @@ def fit(
     if num_workers is not None or engine != "local":
         raise ParameterError("--engine and --num-workers go with --table; leave them out")
     assert good is not None
-    with progress_bar(quiet=quiet) as progress:
-        summary, remarks = learned(good, output, asked, progress)
+    with one_voice(), progress_bar(quiet=quiet or not tells()) as progress:
+        found = learned(good, output, asked, progress)
+    if found is None:
+        return
+    summary, remarks = found
     write_json(json_file, summary)
     if str(json_file) != "-":
         say("\n".join([_text(summary), *(f"  {remark}" for remark in remarks)]), quiet=quiet)
@@ -124,27 +132,34 @@ def fit(
 
 def learned(
     good: Path, output: Path, asked: dict[str, Any], progress: Progress = silent
-) -> tuple[dict[str, Any], list[str]]:
-    """Learn, calibrate and save by the options `asked`; the summary, and remarks for people."""
+) -> tuple[dict[str, Any], list[str]] | None:
+    """Learn, calibrate and save by the options `asked`; the summary, and remarks for people.
+
+    None in a process that has only trained along: the first one tells.
+    """
     from blemish.bundle import check_target
+    from blemish.learning import started
     from blemish.verdict import Rule
 
     check_target(output)
     promised = {name: asked[name] for name in ("false_alarm_rate", "confidence", "review_rate")}
     inspector = options.build_inspector(**{k: v for k, v in asked.items() if k not in promised})
-    started = time.perf_counter()
+    began = time.perf_counter()
     given = inspector.calibration_parts(good)
     # What cannot be promised is refused before the work.
     wanted, confidence = promised["false_alarm_rate"], promised["confidence"]
     rate = wanted if wanted is not None else _least(given, confidence)
     Rule(rate, confidence, promised["review_rate"]).check(given)
-    inspector.fit(good, by=options.login_name(), progress=progress)
+    first = started(inspector.detector, asked["device"])
+    inspector.fit(good, by=options.login_name(), progress=progress if first else silent)
+    if not first:
+        return None
     parts = inspector.calibration_parts()
     if wanted is None:
         rate = promised["false_alarm_rate"] = _least(parts, confidence)
     inspector.calibrate(**promised, progress=progress)
     manifest = inspector.save(output)
-    summary = _summary(inspector, output, time.perf_counter() - started)
+    summary = _summary(inspector, output, time.perf_counter() - began)
     summary["bytes"] = sum(record.bytes for record in manifest.files.values())
     remarks = []
     if inspector.align_choice is not None:

@@ -55,7 +55,7 @@ def fitted_tiles(
     engines = []
     for number in range(len(tiling)):
         progress("tiles", number, len(tiling))
-        one = type(detector)(**detector.parameters())
+        one = type(detector)(**detector.parameters()).select_with(detector.band_map)
         one.fit(once.tile(number), device=device, seed=seed, backbone=backbone)
         engines.append(TorchEngine(one, device))
     progress("tiles", len(tiling), len(tiling))
