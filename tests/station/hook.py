@@ -72,8 +72,8 @@ class Hook:
             self._server = None
 
 
-@pytest.fixture
-def hook() -> Iterator[Hook]:
+@pytest.fixture(name="hook")
+def real_hook() -> Iterator[Hook]:
     """A web server of this test alone, started."""
     found = Hook()
     found.start()

@@ -1,4 +1,4 @@
-"""What the tests of sources and sinks share: an inspector without a network, and a station of it."""
+"""What the tests of sources and sinks share: an inspector by colour, and a station of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from sqlalchemy import select
 
 from blemish.imaging import read_image
 from blemish.station.core import Station
-from blemish.station.errors import UnknownError
 from blemish.station.settings import Settings
 from blemish.station.shelf import Held
 from blemish.station.store.inspections import Live, Thresholds

@@ -108,7 +108,7 @@ def test_an_error_is_a_line_as_well(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("left", range(0, 330, 11))
 def test_a_line_that_was_cut_off_is_written_anew(tmp_path: Path, left: int) -> None:
-    """Whatever a kill or a power cut left of the file: each result is there once, each line whole."""
+    """Whatever a kill or a power cut left of the file: each result once, each line whole."""
     sink = written(tmp_path)
     for number in range(2):
         sink.send(judged(number, part_id="two\nlines, quoted"), Event())

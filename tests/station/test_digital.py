@@ -242,7 +242,7 @@ def test_a_pipe_that_nobody_empties_does_not_hang(
 def test_a_level_that_cannot_be_written_is_told_and_tried_again(
     tmp_path: Path, started: Callable[..., Output]
 ) -> None:
-    """A folder that is not there yet, as a GPIO that is not exported; a late pass is not made up."""
+    """A folder that is not there yet, as of a GPIO not exported; a late pass is not made up."""
     output = started(path=tmp_path / "gpio" / "value", deadline_ms=100)
     output.sink._level._path = tmp_path / "gpio" / "value"
     output.arrives("a")
