@@ -107,7 +107,7 @@ class Link:
         except (OSError, ValueError) as error:
             self.told(
                 f"the broker {self.where} cannot be reached ({_why(error)}); start it, or check "
-                "its host and port"
+                "its host, port and certificate"
             )
             return False
         client.loop_start()
