@@ -35,7 +35,8 @@ class Link:
 
     `connected` is told of each connection, and whether the broker remembered the session; unless
     it returns True, all is well only when it says so by `told(None)`. `prepare` may set a will,
-    `received` gets messages, which it must acknowledge by `Client.ack`. With `session` seconds the broker keeps what comes while nobody is connected.
+    `received` gets messages, which it must acknowledge by `Client.ack`. With `session` seconds
+    the broker keeps what comes while nobody is connected.
     """
 
     def __init__(
