@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from blemish.demo.parts import render, write_dataset
 from blemish.features import WeightStore
 from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
+from blemish.station.store import Database
+from station.postgres import Postgres, programs
 
 SIZE = 64  # px: the side of the view in all tests on made-up parts
 WEIGHTS = {
@@ -156,3 +159,61 @@ def cli(
         return Outcome(int(caught.value.code or 0), output.out, output.err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server for all tests of this process; those that stop it start it again."""
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed (Debian's package is called postgresql)")
+    server = Postgres()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of each kind that a station can use."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'data' / 'station.db'}"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.create()
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture(scope="session")
+def _migrated() -> Callable[..., str]:
+    """Gives the URL of a database with its tables, by its kind, to make copies of."""
+    made: dict[str, str] = {}
+
+    def url_of(kind: str, make: Callable[[], str]) -> str:
+        if kind not in made:
+            made[kind] = make()
+            database = Database(made[kind])
+            database.migrate()
+            database.close()
+        return made[kind]
+
+    return url_of
+
+
+@pytest.fixture
+def database(
+    request: pytest.FixtureRequest, database_url: str, _migrated: Callable[..., str]
+) -> Iterator[Database]:
+    """A store's database with its tables, of each kind."""
+    if database_url.startswith("sqlite"):
+        path = Path(database_url.removeprefix("sqlite:///"))
+        folder = request.getfixturevalue("tmp_path_factory")
+        source = _migrated("sqlite", lambda: f"sqlite:///{folder.mktemp('store') / 'empty.db'}")
+        path.parent.mkdir()
+        shutil.copy(source.removeprefix("sqlite:///"), path)
+    else:
+        server: Postgres = request.getfixturevalue("postgres")
+        server.copy(_migrated("postgresql", server.create), database_url)
+    found = Database(database_url)
+    yield found
+    found.close()

@@ -25,6 +25,7 @@ from blemish.cli import (
     fit,
     inspect,
     pack,
+    serve,
     update,
     weights,
 )
@@ -50,6 +51,8 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
 app.command("export")(export.export)
 app.command("compare")(compare.compare)
+app.command("serve")(serve.serve)
+app.add_typer(serve.tokens, name="token")
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
 app.add_typer(bench.app, name="bench")

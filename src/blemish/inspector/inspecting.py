@@ -46,7 +46,7 @@ def inspected(
         if now.calibration is not None
         else ()
     )
-    # Tiles lie one below the other, their mask as in the image; there the whole picture is measured.
+    # Tiles lie one below the other, their mask as in the image: there all is measured.
     fits = seen.inside is not None and seen.inside.shape == seen.pixels.shape[:2]
     measures = measured(seen.pixels, seen.inside if fits else None)
     if seen.residual is not None:

@@ -1,1 +1,1 @@
-"""Past one machine: batch scoring of very many images, many inspectors at once, on engines that exist."""
+"""Past one machine: very many images, many inspectors, on engines that exist."""

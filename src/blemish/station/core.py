@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
+from blemish.station.figures import Figures
 from blemish.station.inspecting import Inspecting
+from blemish.station.keeping import Keeping
 from blemish.station.parts import Every, PartHealth, StationPart
+from blemish.station.people import People
+from blemish.station.review import Reviewing
 from blemish.station.settings import Settings
 from blemish.station.shelf import Shelf
 from blemish.station.sinks import make_sinks
@@ -20,6 +26,7 @@ class Station:
         self.settings = settings
         self.database = database or Database(settings.database)
         self.database.migrate()
+        self.people = People(self.database, settings.session_hours)
         self.pictures = PictureStore(settings.folder)
         self.shelf = Shelf(
             settings.bundles, device=settings.device, max_pixels=settings.limits.max_pixels
@@ -32,12 +39,21 @@ class Station:
             station=settings.name,
             limits=settings.limits,
         )
+        self.figures = Figures(self.inspecting, self.shelf, self.health)
+        self.inspecting.listeners.append(self.figures)
+        self.reviewing = Reviewing(self)
         # In this order they start; in the other one they stop: no part comes without its sinks.
         self.parts: list[StationPart] = [
             Every("bundles", LOOK, self.shelf.refresh),
+            Keeping(self.database, self.pictures, settings.retention),
             *make_sinks(settings, self.database, self.inspecting),
             *make_sources(settings, self.inspecting),
         ]
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether somebody without a token may look: only at this machine."""
+        return self.settings.anonymous and is_loopback(self.settings.host)
 
     def start(self) -> None:
         """Start every part."""
@@ -61,3 +77,13 @@ class Station:
 
     def __exit__(self, *details: object) -> None:
         self.stop()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

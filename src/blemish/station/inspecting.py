@@ -212,7 +212,9 @@ class Inspecting:
                 "error_code": error.code,
                 "error_message": str(error),
             }
-        return {"live": held.live, **self._columns(result)}
+        calibration = held.inspector.calibration
+        level = None if calibration is None else calibration.region_level(result.score)
+        return {"live": held.live, "region_level": level, **self._columns(result)}
 
     def _columns(self, result: Inspection) -> dict[str, Any]:
         height, width = result.image_size or (None, None)

@@ -158,6 +158,8 @@ class Settings(_Part):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     device: str = "auto"
+    hosts: tuple[str, ...] = ()  # names by which browsers reach it, besides its address
+    anonymous: bool = True  # on loopback, whoever has no token may look
     session_hours: float = Field(default=12, gt=0)
     limits: Limits = Limits()
     retention: Retention = Retention()
