@@ -80,7 +80,7 @@ def shelve(station: Station, inspector: Any, name: str = "board") -> None:
 
 def made(folder: Path, inspector: Any = None, **told: Any) -> Station:
     """A station of `sources` and `sinks` as in station.toml, with an inspector `board`."""
-    station = Station(Settings(bundles=folder, name="line-1", **told))
+    station = Station(Settings(bundles=folder, **{"name": "line-1"} | told))
     shelve(station, inspector or Redness())
     return station
 
