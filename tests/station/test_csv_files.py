@@ -184,6 +184,18 @@ def test_only_the_tail_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(rows(next(tmp_path.glob("*.csv")))) == 50
 
 
+def test_a_long_day_costs_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the newest lines are remembered, and those are still not written twice."""
+    monkeypatch.setattr(csv_files, "_REMEMBERED", 5)
+    sink = written(tmp_path)
+    for number in range(20):
+        sink.send(judged(number), Event())
+    sink.send(judged(19), Event())
+    sink.send(judged(15), Event())
+    assert len(sink._written) == 5
+    assert len(rows(next(tmp_path.glob("*.csv")))) == 20
+
+
 def test_a_full_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a line is taken back, the sentence names the file, and nothing is a dead letter."""
     whole = csv_files.os.write

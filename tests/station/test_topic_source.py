@@ -281,3 +281,41 @@ def test_a_missing_inspector_does_not_lose_what_is_published(
         shelve(station, Redness(), "wheel")
         eventually(lambda: len(recorded(station)) == 1)
         person.leave()
+
+
+@pytest.mark.parametrize(
+    "topic", ["", "a/#/b", "a+", "a/b#", "\0", "$share", "$share//a", "$share/+/a"]
+)
+def test_a_topic_that_is_none_is_one_sentence(tmp_path: Path, topic: str) -> None:
+    """What paho or the broker would refuse later is told at the start."""
+    told = {"kind": "mqtt", "name": "gate", "inspector": "board", "topic": topic}
+    with pytest.raises(ParameterError, match="source 'gate': the topic"):
+        made(tmp_path, sources=({**told, "broker": {"host": "127.0.0.1"}},))
+
+
+@pytest.mark.parametrize("topic", ["a", "a/+/b", "+", "#", "a/#", "/a", "$share/line/a/#"])
+def test_a_topic_that_is_one_is_subscribed_to(
+    broker: Mosquitto, tmp_path: Path, topic: str
+) -> None:
+    """What is let through is what the broker takes."""
+    with running(tmp_path, sources=(source(broker, topic=topic),)) as station:
+        eventually(lambda: is_well(station), lambda: health(station, "gate"))
+
+
+@pytest.mark.parametrize(
+    ("topic", "port", "goes_round"),
+    [("#", 1883, True), ("$share/a/blemish/#", 1883, True), ("blemish/+/line-1/board", 1883, True),
+     ("blemish/results/line-2/#", 1883, False), ("#", 1884, False), ("images/#", 1883, False)],
+)  # fmt: skip
+def test_results_that_would_come_back_as_parts_are_refused(
+    tmp_path: Path, topic: str, port: int, goes_round: bool
+) -> None:
+    """A topic that takes what a sink publishes at the same broker would never end."""
+    one = {"kind": "mqtt", "name": "gate", "inspector": "board", "topic": topic,
+           "broker": {"host": "127.0.0.1", "port": port}}  # fmt: skip
+    sink = {"kind": "mqtt", "name": "plant", "broker": {"host": "127.0.0.1"}}
+    if goes_round:
+        with pytest.raises(ParameterError, match="go round for ever"):
+            made(tmp_path, sources=(one,), sinks=(sink,))
+    else:
+        assert len(made(tmp_path, sources=(one,), sinks=(sink,)).parts) >= 3
