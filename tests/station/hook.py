@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,12 +34,14 @@ class Hook:
         self.headers: dict[str, str] = {}
         self.hang = threading.Event()
         self.hang.set()
+        self.certificate: Path | None = None
         self._server: ThreadingHTTPServer | None = None
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.port}/results"
+        scheme = "http" if self.certificate is None else "https"
+        return f"{scheme}://127.0.0.1:{self.port}/results"
 
     def start(self) -> None:
         """Listen."""
@@ -62,6 +66,10 @@ class Hook:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self._server.daemon_threads = True
+        if self.certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificate, self.certificate.with_suffix(".key"))
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
@@ -72,8 +80,8 @@ class Hook:
             self._server = None
 
 
-@pytest.fixture
-def hook() -> Iterator[Hook]:
+@pytest.fixture(name="hook")
+def real_hook() -> Iterator[Hook]:
     """A web server of this test alone, started."""
     found = Hook()
     found.start()

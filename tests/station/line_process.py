@@ -1,4 +1,4 @@
-"""A station in a process of its own, to be killed: `python line_process.py FOLDER` with a told.json.
+"""A station to be killed: `python line_process.py FOLDER`, whose told.json has the settings.
 
 It prints a line when it has started, and ends only by a signal.
 """

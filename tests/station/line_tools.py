@@ -1,4 +1,4 @@
-"""What the tests of sources and sinks share: an inspector without a network, and a station of it."""
+"""What the tests of sources and sinks share: an inspector by colour, and a station of it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def shelve(station: Station, inspector: Any, name: str = "board") -> None:
 
 def made(folder: Path, inspector: Any = None, **told: Any) -> Station:
     """A station of `sources` and `sinks` as in station.toml, with an inspector `board`."""
-    station = Station(Settings(bundles=folder, name="line-1", **told))
+    station = Station(Settings(bundles=folder, **{"name": "line-1"} | told))
     shelve(station, inspector or Redness())
     return station
 

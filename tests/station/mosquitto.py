@@ -136,8 +136,8 @@ class Person:
         self._client.loop_stop()
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+@pytest.fixture(name="broker")
+def real_broker(tmp_path: Path) -> Iterator[Mosquitto]:
     """A broker of this test alone; skips where Mosquitto is not installed."""
     if PROGRAM is None:
         pytest.skip("Mosquitto is not installed; apt-get install mosquitto")

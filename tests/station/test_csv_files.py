@@ -108,7 +108,7 @@ def test_an_error_is_a_line_as_well(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("left", range(0, 330, 11))
 def test_a_line_that_was_cut_off_is_written_anew(tmp_path: Path, left: int) -> None:
-    """Whatever a kill or a power cut left of the file: each result is there once, each line whole."""
+    """Whatever a kill or a power cut left of the file: each result once, each line whole."""
     sink = written(tmp_path)
     for number in range(2):
         sink.send(judged(number, part_id="two\nlines, quoted"), Event())
@@ -182,6 +182,18 @@ def test_only_the_tail_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     again.send(judged(49), Event())
     assert len(again._written) < 10
     assert len(rows(next(tmp_path.glob("*.csv")))) == 50
+
+
+def test_a_long_day_costs_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the newest lines are remembered, and those are still not written twice."""
+    monkeypatch.setattr(csv_files, "_REMEMBERED", 5)
+    sink = written(tmp_path)
+    for number in range(20):
+        sink.send(judged(number), Event())
+    sink.send(judged(19), Event())
+    sink.send(judged(15), Event())
+    assert len(sink._written) == 5
+    assert len(rows(next(tmp_path.glob("*.csv")))) == 20
 
 
 def test_a_full_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,7 +242,7 @@ def test_a_pipe_that_nobody_empties_does_not_hang(
 def test_a_level_that_cannot_be_written_is_told_and_tried_again(
     tmp_path: Path, started: Callable[..., Output]
 ) -> None:
-    """A folder that is not there yet, as a GPIO that is not exported; a late pass is not made up."""
+    """A folder that is not there yet, as of a GPIO not exported; a late pass is not made up."""
     output = started(path=tmp_path / "gpio" / "value", deadline_ms=100)
     output.sink._level._path = tmp_path / "gpio" / "value"
     output.arrives("a")
@@ -307,6 +307,21 @@ def test_a_stations_parts_set_the_level(tmp_path: Path, red: int | None, level: 
         eventually(lambda: health(station, "plc").counts["written"] >= 4)
         assert (tmp_path / "level").read_text() == level
     assert (tmp_path / "level").read_text() == "0"
+
+
+def test_a_file_counts_from_when_it_was_written(tmp_path: Path) -> None:
+    """One that lay there before, behind others or a stop, is late though judged at once."""
+    (tmp_path / "in").mkdir()
+    folder = {"kind": "folder", "name": "press", "inspector": "board", "path": "in", "settle_s": 0}
+    with running(tmp_path, sources=(folder,), sinks=(told(),)) as station:
+        for name, ago in (("new", 0.0), ("old", LONG / 1e3 + 1)):
+            (tmp_path / "in" / ".part").write_bytes(encoded(PASS))
+            written = time.time() - ago
+            os.utime(tmp_path / "in" / ".part", (written, written))
+            os.replace(tmp_path / "in" / ".part", tmp_path / "in" / f"{name}.png")
+            level, counted = ("0", "late") if ago else ("1", "passed")
+            eventually(lambda counted=counted: health(station, "plc").counts[counted] == 1)
+            assert (tmp_path / "level").read_text() == level
 
 
 def test_a_refused_part_is_a_fail(tmp_path: Path) -> None:

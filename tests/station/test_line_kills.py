@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hook import Hook, hook  # noqa: F401 - a fixture
+from hook import Hook, real_hook  # noqa: F401 - a fixture
 from line_tools import PASS, deliveries, encoded, eventually, made, recorded
-from mosquitto import Mosquitto, Person, broker  # noqa: F401 - a fixture
+from mosquitto import Mosquitto, Person, real_broker  # noqa: F401 - a fixture
 from paho.mqtt.packettypes import PacketTypes
 
 from blemish.station.mqtt import properties
@@ -54,7 +54,7 @@ class Process:
             self._process = None
 
 
-def told(broker: Mosquitto, hook: Hook) -> dict[str, Any]:  # noqa: F811
+def told(broker: Mosquitto, hook: Hook) -> dict[str, Any]:
     """Every kind of source and sink at once."""
     return {
         "sources": [
@@ -87,8 +87,8 @@ def feed(folder: Path, person: Person, sent: list[str], done: threading.Event) -
 
 @pytest.mark.slow
 def test_every_part_once_on_record_and_every_result_delivered(
-    broker: Mosquitto,  # noqa: F811
-    hook: Hook,  # noqa: F811
+    broker: Mosquitto,
+    hook: Hook,
     tmp_path: Path,
 ) -> None:
     """Six kills while parts come in, the broker and the web server stopped and started.

@@ -22,7 +22,7 @@ from line_tools import (
     running,
     shelve,
 )
-from mosquitto import Mosquitto, Person, broker, free_port  # noqa: F401 - a fixture
+from mosquitto import Mosquitto, Person, free_port, real_broker  # noqa: F401 - a fixture
 
 from blemish.errors import ParameterError
 from blemish.station.core import Station
@@ -39,7 +39,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivering, "pause_after", lambda failures: min(whole(failures) / 10, 0.2))
 
 
-def sink(broker: Mosquitto, **more: Any) -> dict[str, Any]:  # noqa: F811
+def sink(broker: Mosquitto, **more: Any) -> dict[str, Any]:
     """The sink as station.toml has it."""
     return {"kind": "mqtt", "name": "plant", "broker": broker.settings} | more
 
@@ -56,7 +56,7 @@ def results(person: Person) -> list[dict[str, Any]]:
     return [json.loads(one.payload) for one in found]
 
 
-def test_results_are_published_with_their_ids(broker: Mosquitto, tmp_path: Path) -> None:  # noqa: F811
+def test_results_are_published_with_their_ids(broker: Mosquitto, tmp_path: Path) -> None:
     """The payload is the result; correlation data and content type are MQTT 5's."""
     person = Person(broker, "blemish/results/#")
     with running(tmp_path, sinks=(sink(broker),)) as station:
@@ -75,7 +75,7 @@ def test_results_are_published_with_their_ids(broker: Mosquitto, tmp_path: Path)
     person.leave()
 
 
-def test_the_topic_is_filled_in_and_made_safe(broker: Mosquitto, tmp_path: Path) -> None:  # noqa: F811
+def test_the_topic_is_filled_in_and_made_safe(broker: Mosquitto, tmp_path: Path) -> None:
     """Names that no topic may have become underscores; a verdict can be a level."""
     person = Person(broker, "#")
     told = sink(broker, topic="q/{verdict}/{inspector}")
@@ -86,7 +86,7 @@ def test_the_topic_is_filled_in_and_made_safe(broker: Mosquitto, tmp_path: Path)
     person.leave()
 
 
-def test_online_and_offline_are_retained(broker: Mosquitto, tmp_path: Path) -> None:  # noqa: F811
+def test_online_and_offline_are_retained(broker: Mosquitto, tmp_path: Path) -> None:
     """Online while it is connected, offline after a stop, and by the will after a kill."""
 
     def status() -> list[bytes]:
@@ -107,8 +107,7 @@ def test_online_and_offline_are_retained(broker: Mosquitto, tmp_path: Path) -> N
 
 
 def test_a_broker_that_stops_and_starts_gets_everything_in_order(
-    broker: Mosquitto,  # noqa: F811
-    tmp_path: Path,
+    broker: Mosquitto, tmp_path: Path
 ) -> None:
     """Each result at least once while the broker goes twice in the middle of the run."""
     person = Person(broker, "blemish/results/#")
@@ -132,9 +131,7 @@ def test_a_broker_that_stops_and_starts_gets_everything_in_order(
 
 
 def test_what_is_not_acknowledged_is_not_sent(
-    broker: Mosquitto,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A broker that hangs has not taken it; it is published again once it answers."""
     monkeypatch.setattr(publishing, "ACKNOWLEDGED", 0.3)
@@ -152,9 +149,7 @@ def test_what_is_not_acknowledged_is_not_sent(
 
 
 def test_a_result_that_the_broker_refuses_does_not_hold_up_the_others(
-    broker: Mosquitto,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What its access rules forbid is a dead letter after some tries; the next one arrives."""
     monkeypatch.setattr(publishing.Publisher, "tries", 2)
@@ -169,10 +164,7 @@ def test_a_result_that_the_broker_refuses_does_not_hold_up_the_others(
         assert "Not authorized" in (deliveries(station)[0].last_error or "")
 
 
-def test_a_station_stops_although_the_broker_hangs(
-    broker: Mosquitto,  # noqa: F811
-    tmp_path: Path,
-) -> None:
+def test_a_station_stops_although_the_broker_hangs(broker: Mosquitto, tmp_path: Path) -> None:
     """The result that is being sent stays in the outbox."""
     with running(tmp_path, sinks=(sink(broker),)) as station:
         eventually(lambda: health(station, "plant").state == "running")

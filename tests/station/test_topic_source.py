@@ -1,4 +1,4 @@
-"""An MQTT topic as a source, with a real broker: each part once on record, acknowledged after it."""
+"""An MQTT topic as a source, with a real broker: once on record, then acknowledged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from line_tools import (
     running,
     shelve,
 )
-from mosquitto import Mosquitto, Person, broker  # noqa: F401 - a fixture
+from mosquitto import Mosquitto, Person, real_broker  # noqa: F401 - a fixture
 from paho.mqtt.packettypes import PacketTypes
 
 from blemish.errors import ParameterError
@@ -31,7 +31,7 @@ from blemish.station.sources.messages import MessageError, read_message
 TOPIC = "line/images"
 
 
-def source(broker: Mosquitto, **more: Any) -> dict[str, Any]:  # noqa: F811
+def source(broker: Mosquitto, **more: Any) -> dict[str, Any]:
     """The source as station.toml has it."""
     return {
         "kind": "mqtt", "name": "gate", "inspector": "board", "topic": TOPIC,
@@ -51,10 +51,7 @@ def correlated(name: str, **users: str) -> Any:
     )
 
 
-def test_images_and_json_are_recorded_with_their_ids(
-    broker: Mosquitto,  # noqa: F811
-    tmp_path: Path,
-) -> None:
+def test_images_and_json_are_recorded_with_their_ids(broker: Mosquitto, tmp_path: Path) -> None:
     """Bytes with properties, and JSON with base64, both say which part it is."""
     with running(tmp_path, sources=(source(broker),)) as station:
         eventually(lambda: is_well(station), lambda: health(station, "gate"))
@@ -78,10 +75,7 @@ def test_images_and_json_are_recorded_with_their_ids(
         person.leave()
 
 
-def test_what_came_while_the_station_was_down_arrives(
-    broker: Mosquitto,  # noqa: F811
-    tmp_path: Path,
-) -> None:
+def test_what_came_while_the_station_was_down_arrives(broker: Mosquitto, tmp_path: Path) -> None:
     """The broker keeps it for the station, also while the broker itself is started again."""
     with running(tmp_path, sources=(source(broker),)) as station:
         eventually(lambda: is_well(station), lambda: health(station, "gate"))
@@ -96,10 +90,7 @@ def test_what_came_while_the_station_was_down_arrives(
         assert health(station, "gate").counts["repeated"] == 0
 
 
-def test_a_part_that_is_published_twice_is_recorded_once(
-    broker: Mosquitto,  # noqa: F811
-    tmp_path: Path,
-) -> None:
+def test_a_part_that_is_published_twice_is_recorded_once(broker: Mosquitto, tmp_path: Path) -> None:
     """The same correlation id with the same image is one part; without an id each is its own."""
     with running(tmp_path, sources=(source(broker),)) as station:
         eventually(lambda: is_well(station))
@@ -118,10 +109,7 @@ def test_a_part_that_is_published_twice_is_recorded_once(
         person.leave()
 
 
-def test_it_is_acknowledged_only_after_it_is_recorded(
-    broker: Mosquitto,  # noqa: F811
-    tmp_path: Path,
-) -> None:
+def test_it_is_acknowledged_only_after_it_is_recorded(broker: Mosquitto, tmp_path: Path) -> None:
     """A station that stops in the middle of a part gets it again, and records it once."""
 
     class Stuck(Redness):
@@ -142,9 +130,7 @@ def test_it_is_acknowledged_only_after_it_is_recorded(
 
 
 def test_a_redelivered_part_without_an_id_is_recorded_once(
-    broker: Mosquitto,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Recorded but not acknowledged, as after a kill: it comes again and is known."""
     with made(tmp_path, sources=(source(broker),)) as station:
@@ -162,10 +148,7 @@ def test_a_redelivered_part_without_an_id_is_recorded_once(
         assert len(recorded(station)) == 2
 
 
-def test_a_broker_that_is_down_comes_back(
-    broker: Mosquitto,  # noqa: F811
-    tmp_path: Path,
-) -> None:
+def test_a_broker_that_is_down_comes_back(broker: Mosquitto, tmp_path: Path) -> None:
     """Down at the start, then there, then gone: the health says which broker, and why."""
     broker.stop()
     with running(tmp_path, sources=(source(broker),)) as station:
@@ -197,7 +180,7 @@ def test_a_broker_that_is_down_comes_back(
     ],
 )
 def test_a_message_that_is_none_is_on_record_as_an_error(
-    broker: Mosquitto,  # noqa: F811
+    broker: Mosquitto,
     tmp_path: Path,
     payload: bytes,
     problem: str | None,
@@ -216,10 +199,7 @@ def test_a_message_that_is_none_is_on_record_as_an_error(
         person.leave()
 
 
-def test_a_retained_image_does_not_come_again(
-    broker: Mosquitto,  # noqa: F811
-    tmp_path: Path,
-) -> None:
+def test_a_retained_image_does_not_come_again(broker: Mosquitto, tmp_path: Path) -> None:
     """An image that was published as retained is not a new part at every start."""
     person = Person(broker)
     person.publish(TOPIC, encoded(PASS), retain=True)
@@ -232,7 +212,7 @@ def test_a_retained_image_does_not_come_again(
     person.leave()
 
 
-def test_another_topic_is_unsubscribed(broker: Mosquitto, tmp_path: Path) -> None:  # noqa: F811
+def test_another_topic_is_unsubscribed(broker: Mosquitto, tmp_path: Path) -> None:
     """After the setting has changed, the old topic's images do not come any more."""
     with running(tmp_path, sources=(source(broker),)) as station:
         eventually(lambda: is_well(station))
@@ -246,7 +226,7 @@ def test_another_topic_is_unsubscribed(broker: Mosquitto, tmp_path: Path) -> Non
     assert [row.verdict for row in recorded(station)] == ["pass"]
 
 
-def test_a_refused_login_is_told(broker: Mosquitto, tmp_path: Path) -> None:  # noqa: F811
+def test_a_refused_login_is_told(broker: Mosquitto, tmp_path: Path) -> None:
     """A broker that wants a password says so, and so does the health."""
     broker.stop()
     broker.anonymous = "false"
@@ -290,8 +270,7 @@ def test_json_goes_before_properties() -> None:
 
 
 def test_a_missing_inspector_does_not_lose_what_is_published(
-    broker: Mosquitto,  # noqa: F811
-    tmp_path: Path,
+    broker: Mosquitto, tmp_path: Path
 ) -> None:
     """The broker keeps parts for a station whose bundle has not come yet."""
     with running(tmp_path, sources=(source(broker, inspector="wheel"),)) as station:
@@ -302,3 +281,41 @@ def test_a_missing_inspector_does_not_lose_what_is_published(
         shelve(station, Redness(), "wheel")
         eventually(lambda: len(recorded(station)) == 1)
         person.leave()
+
+
+@pytest.mark.parametrize(
+    "topic", ["", "a/#/b", "a+", "a/b#", "\0", "$share", "$share//a", "$share/+/a"]
+)
+def test_a_topic_that_is_none_is_one_sentence(tmp_path: Path, topic: str) -> None:
+    """What paho or the broker would refuse later is told at the start."""
+    told = {"kind": "mqtt", "name": "gate", "inspector": "board", "topic": topic}
+    with pytest.raises(ParameterError, match="source 'gate': the topic"):
+        made(tmp_path, sources=({**told, "broker": {"host": "127.0.0.1"}},))
+
+
+@pytest.mark.parametrize("topic", ["a", "a/+/b", "+", "#", "a/#", "/a", "$share/line/a/#"])
+def test_a_topic_that_is_one_is_subscribed_to(
+    broker: Mosquitto, tmp_path: Path, topic: str
+) -> None:
+    """What is let through is what the broker takes."""
+    with running(tmp_path, sources=(source(broker, topic=topic),)) as station:
+        eventually(lambda: is_well(station), lambda: health(station, "gate"))
+
+
+@pytest.mark.parametrize(
+    ("topic", "port", "goes_round"),
+    [("#", 1883, True), ("$share/a/blemish/#", 1883, True), ("blemish/+/line-1/board", 1883, True),
+     ("blemish/results/line-2/#", 1883, False), ("#", 1884, False), ("images/#", 1883, False)],
+)  # fmt: skip
+def test_results_that_would_come_back_as_parts_are_refused(
+    tmp_path: Path, topic: str, port: int, goes_round: bool
+) -> None:
+    """A topic that takes what a sink publishes at the same broker would never end."""
+    one = {"kind": "mqtt", "name": "gate", "inspector": "board", "topic": topic,
+           "broker": {"host": "127.0.0.1", "port": port}}  # fmt: skip
+    sink = {"kind": "mqtt", "name": "plant", "broker": {"host": "127.0.0.1"}}
+    if goes_round:
+        with pytest.raises(ParameterError, match="go round for ever"):
+            made(tmp_path, sources=(one,), sinks=(sink,))
+    else:
+        assert len(made(tmp_path, sources=(one,), sinks=(sink,)).parts) >= 3

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hook import Hook, hook  # noqa: F401 - a fixture
+from hook import Hook, real_hook  # noqa: F401 - a fixture
 from line_tools import PASS, deliveries, encoded, eventually, health, made, recorded, running
 
 from blemish.errors import ParameterError
@@ -36,7 +36,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivering, "COUNT", 0.0)
 
 
-def sink(hook: Hook, **more: Any) -> dict[str, Any]:  # noqa: F811
+def sink(hook: Hook, **more: Any) -> dict[str, Any]:
     """The sink as station.toml has it."""
     return {"kind": "webhook", "name": "mes", "url": hook.url} | more
 
@@ -51,7 +51,7 @@ def send(station: Station, count: int = 1, first: int = 0) -> list[str]:
     ]
 
 
-def ids(hook: Hook) -> list[str]:  # noqa: F811
+def ids(hook: Hook) -> list[str]:
     """The ids that were posted, in order."""
     return [request.headers["Webhook-Id"] for request in hook.requests]
 
@@ -62,7 +62,7 @@ def states(station: Station) -> list[str]:
 
 
 @pytest.mark.parametrize("secret", ["plain text ", "whsec_" + base64.b64encode(b"key").decode()])
-def test_results_are_posted_signed_and_in_order(hook: Hook, tmp_path: Path, secret: str) -> None:  # noqa: F811
+def test_results_are_posted_signed_and_in_order(hook: Hook, tmp_path: Path, secret: str) -> None:
     """The body is the result; the signature is HMAC-SHA256 of id, time and body."""
     (tmp_path / "secret").write_text(secret + "\n")
     key = b"key" if secret.startswith("whsec_") else secret.strip().encode()
@@ -83,7 +83,7 @@ def test_results_are_posted_signed_and_in_order(hook: Hook, tmp_path: Path, secr
         assert health(station, "mes").state == "running"
 
 
-def test_without_a_secret_nothing_is_signed(hook: Hook, tmp_path: Path) -> None:  # noqa: F811
+def test_without_a_secret_nothing_is_signed(hook: Hook, tmp_path: Path) -> None:
     """No header claims a signature that is none."""
     with running(tmp_path, sinks=(sink(hook),)) as station:
         send(station)
@@ -91,7 +91,7 @@ def test_without_a_secret_nothing_is_signed(hook: Hook, tmp_path: Path) -> None:
     assert "Webhook-Signature" not in hook.requests[0].headers
 
 
-def test_a_sink_that_was_down_catches_up_in_order(hook: Hook, tmp_path: Path) -> None:  # noqa: F811
+def test_a_sink_that_was_down_catches_up_in_order(hook: Hook, tmp_path: Path) -> None:
     """Refused connections are counted against no result, however many there are."""
     hook.stop()
     with running(tmp_path, sinks=(sink(hook, tries=1),)) as station:
@@ -112,10 +112,7 @@ def part_failures(station: Station) -> int:
     return next(one for one in station.parts if hasattr(one, "sink"))._failures  # type: ignore[attr-defined,no-any-return]
 
 
-def test_what_was_not_sent_before_a_restart_is_sent_after_it(
-    hook: Hook,  # noqa: F811
-    tmp_path: Path,
-) -> None:
+def test_what_was_not_sent_before_a_restart_is_sent_after_it(hook: Hook, tmp_path: Path) -> None:
     """The outbox is in the database, so a station that stopped begins where it was."""
     hook.stop()
     with running(tmp_path, sinks=(sink(hook),)) as station:
@@ -126,7 +123,7 @@ def test_what_was_not_sent_before_a_restart_is_sent_after_it(
     assert ids(hook) == sent
 
 
-def test_errors_are_tried_again_then_a_dead_letter(hook: Hook, tmp_path: Path) -> None:  # noqa: F811
+def test_errors_are_tried_again_then_a_dead_letter(hook: Hook, tmp_path: Path) -> None:
     """After `tries` answers of 500 the next result has its turn; the dead one can be sent again."""
     bad: list[str] = []
     hook.answer = lambda body: 500 if json.loads(body)["id"] in bad else 200
@@ -154,8 +151,8 @@ def test_errors_are_tried_again_then_a_dead_letter(hook: Hook, tmp_path: Path) -
     [(400, True), (404, True), (408, False), (425, False), (429, False), (503, False),
      (302, False)],
 )  # fmt: skip
-def test_which_answers_are_final(hook: Hook, tmp_path: Path, status: int, is_final: bool) -> None:  # noqa: F811
-    """A 4xx will not change; busy, too early and errors of the server may. No redirect is followed."""
+def test_which_answers_are_final(hook: Hook, tmp_path: Path, status: int, is_final: bool) -> None:
+    """A 4xx will not change; busy, too early and the server's errors may. No redirect is taken."""
     hook.status = status
     hook.headers["Location"] = f"http://127.0.0.1:{hook.port}/elsewhere"
     with running(tmp_path, sinks=(sink(hook, tries=2),)) as station:
@@ -165,7 +162,7 @@ def test_which_answers_are_final(hook: Hook, tmp_path: Path, status: int, is_fin
     assert {request.path for request in hook.requests} == {"/results"}
 
 
-def test_a_refused_result_does_not_hold_up_the_others(hook: Hook, tmp_path: Path) -> None:  # noqa: F811
+def test_a_refused_result_does_not_hold_up_the_others(hook: Hook, tmp_path: Path) -> None:
     """One that is refused for good is passed over at once."""
     hook.answer = lambda body: 422 if json.loads(body)["correlation_id"] == "c-1" else 200
     with running(tmp_path, sinks=(sink(hook),)) as station:
@@ -173,7 +170,7 @@ def test_a_refused_result_does_not_hold_up_the_others(hook: Hook, tmp_path: Path
         eventually(lambda: states(station) == ["sent", "dead", "sent"])
 
 
-def test_retry_after_is_kept(hook: Hook, tmp_path: Path) -> None:  # noqa: F811
+def test_retry_after_is_kept(hook: Hook, tmp_path: Path) -> None:
     """A server that asks for a second of rest has it."""
     hook.answer = lambda body: 429 if len(hook.requests) == 1 else 200
     hook.headers["Retry-After"] = "1"
@@ -185,7 +182,7 @@ def test_retry_after_is_kept(hook: Hook, tmp_path: Path) -> None:  # noqa: F811
         assert time.monotonic() - began > 0.8
 
 
-def test_a_server_that_hangs_is_left_alone_and_counted(hook: Hook, tmp_path: Path) -> None:  # noqa: F811
+def test_a_server_that_hangs_is_left_alone_and_counted(hook: Hook, tmp_path: Path) -> None:
     """No answer within the timeout is a try: a result that breaks a server is dead in the end."""
     hook.hang.clear()
     with running(tmp_path, sinks=(sink(hook, timeout_s=0.1, tries=2),)) as station:
@@ -194,7 +191,7 @@ def test_a_server_that_hangs_is_left_alone_and_counted(hook: Hook, tmp_path: Pat
         assert "no answer within 0.1 s" in (deliveries(station)[0].last_error or "")
 
 
-def test_all_dead_letters_can_be_sent_again(hook: Hook, tmp_path: Path) -> None:  # noqa: F811
+def test_all_dead_letters_can_be_sent_again(hook: Hook, tmp_path: Path) -> None:
     """Of one sink, and of one station, and only dead ones."""
     hook.status = 401
     with running(tmp_path, sinks=(sink(hook),)) as station:
@@ -215,7 +212,7 @@ def test_all_dead_letters_can_be_sent_again(hook: Hook, tmp_path: Path) -> None:
             resend(station.database, "nothing")
 
 
-def test_rows_of_another_station_are_not_ours(hook: Hook, tmp_path: Path) -> None:  # noqa: F811
+def test_rows_of_another_station_are_not_ours(hook: Hook, tmp_path: Path) -> None:
     """Two stations on one database each deliver what they have recorded."""
     hook.stop()
     with running(tmp_path, sinks=(sink(hook),)) as station:
@@ -231,9 +228,7 @@ def test_rows_of_another_station_are_not_ours(hook: Hook, tmp_path: Path) -> Non
 
 
 def test_the_database_going_away_only_costs_time(
-    hook: Hook,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    hook: Hook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was sent and could not be noted is noted later, and not sent again."""
     away = [True]

@@ -35,7 +35,8 @@ class Link:
 
     `connected` is told of each connection, and whether the broker remembered the session; unless
     it returns True, all is well only when it says so by `told(None)`. `prepare` may set a will,
-    `received` gets messages, which it must acknowledge by `Client.ack`. With `session` seconds the broker keeps what comes while nobody is connected.
+    `received` gets messages, which it must acknowledge by `Client.ack`. With `session` seconds
+    the broker keeps what comes while nobody is connected.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class Link:
         except (OSError, ValueError) as error:
             self.told(
                 f"the broker {self.where} cannot be reached ({_why(error)}); start it, or check "
-                "its host and port"
+                "its host, port and certificate"
             )
             return False
         client.loop_start()

@@ -44,6 +44,7 @@ COLUMNS = (
 _END = "\r\n"  # of a record, and nowhere else: fields have no carriage return
 _HEADER = (",".join(COLUMNS) + _END).encode()
 _TAIL = 2**20  # bytes at a file's end in which what was just written is looked for
+_REMEMBERED = 10_000  # ids: more than can be on their way to be noted as sent
 _FORMULA = ("=", "+", "-", "@", "\t", "\n")  # what a spreadsheet would run
 
 
@@ -61,7 +62,7 @@ class CsvFiles:
         self._stem = f"{station}-{name}"
         self._path: Path | None = None
         self._day = ""
-        self._written: set[str] = set()  # ids in the tail of the file of `_path`
+        self._written: dict[str, None] = {}  # the newest ids in the file of `_path`, in order
 
     @property
     def trouble(self) -> str | None:
@@ -84,13 +85,18 @@ class CsvFiles:
             assert self._path is not None
             if result["id"] not in self._written:
                 _append(self._path, line(result))
-                self._written.add(result["id"])
+                self._remember(result["id"])
         except OSError as error:
             self._path = None  # look at the file again: the line may be there, or half of it
             raise SinkDownError(
                 f"{error.filename or self.folder} cannot be written ({error.strerror or error}); "
                 "make room, or look at its permissions and its disk"
             ) from error
+
+    def _remember(self, key: str) -> None:
+        self._written[key] = None
+        if len(self._written) > _REMEMBERED:
+            del self._written[next(iter(self._written))]
 
     def _begin(self, day: str) -> None:
         self._path, self._day = None, day
@@ -126,7 +132,7 @@ def _cell(value: object) -> object:
     return "'" + text if text.startswith(_FORMULA) else text
 
 
-def _mended(path: Path) -> set[str] | None:
+def _mended(path: Path) -> dict[str, None] | None:
     """Make a file whole; the ids at its end. None where it is another program's or version's."""
     try:
         with path.open("rb") as file:
@@ -141,11 +147,11 @@ def _mended(path: Path) -> set[str] | None:
     whole = tail[: tail.rfind(_END.encode()) + len(_END)] if _END.encode() in tail else b""
     if len(begins) < len(_HEADER):
         _replace(path)
-        return set()
+        return {}
     if len(whole) < len(tail):
         _cut(path, size - len(tail) + len(whole))
     records = whole.decode("utf-8", "replace").split(_END)
-    return {record.partition(",")[0] for record in records}
+    return dict.fromkeys(record.partition(",")[0] for record in records)
 
 
 def _replace(path: Path) -> None:

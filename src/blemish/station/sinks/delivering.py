@@ -22,6 +22,7 @@ BATCH = 32  # results that are taken out of the database at once
 SETTLE = 1.0  # s at most between a result's sending and the note that it was sent
 IDLE = 2.0  # s between two looks while nothing comes: somebody may have sent a dead letter again
 COUNT = 5.0  # s between two counts of what waits
+LEAVE = 30.0  # s that a result may take at the end
 LONGEST = 3600.0  # s that a sink may ask to be left alone
 
 
@@ -56,7 +57,7 @@ class Delivering:
         self._stopping.set()
         self._wake.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(LEAVE)
         self.sink.close()
 
     def health(self) -> list[PartHealth]:

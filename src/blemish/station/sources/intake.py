@@ -15,6 +15,7 @@ from blemish.station.pauses import pause_after
 log = logging.getLogger("blemish.station")
 
 LONGEST = 10.0  # s between two tries to record a part
+LEAVE = 30.0  # s that a part may take at the end; a network share may hang for ever
 LOOK = 0.5  # s between two looks whether the inspector has come
 
 
@@ -66,7 +67,7 @@ class Intake(ABC):
         self._stopping.set()
         self._leave()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(LEAVE)
 
     def health(self) -> list[PartHealth]:
         """Whether parts come, and are recorded."""

@@ -14,6 +14,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from blemish.errors import ParameterError
 from blemish.imaging import atomic_write
 from blemish.station.inspecting import Inspecting, Part
 from blemish.station.mqtt import Link
@@ -42,7 +43,8 @@ class TopicIntake(Intake):
 
     A message is told by its correlation id, image and ids; one without a correlation id by the
     broker's session, the number it has there, and its image. `memory` is a file that keeps the
-    session's name and topic. What is no message of a part goes on record as an error.
+    session's name and topic. What is no message of a part goes on record as an error. Raises
+    ParameterError for a topic that cannot be one.
 
     `counts`: `dropped` messages of QoS 0, which nobody waits for.
     """
@@ -57,6 +59,7 @@ class TopicIntake(Intake):
         memory: Path,
     ) -> None:
         super().__init__(settings.name, settings.inspector, inspecting)
+        check_filter(settings.name, settings.topic)
         self.topic, self.memory = settings.topic, memory
         self._queue: SimpleQueue[_Received] = SimpleQueue()
         self._session = ""
@@ -185,6 +188,23 @@ class TopicIntake(Intake):
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
+
+
+def check_filter(source: str, topic: str) -> None:
+    """Raise ParameterError for a topic that cannot be subscribed to."""
+    levels = topic.split("/")
+    wild = [one for one in levels if "+" in one or "#" in one]
+    if (
+        not topic
+        or "\0" in topic
+        or any(one not in {"+", "#"} for one in wild)
+        or "#" in levels[:-1]
+        or (levels[0] == "$share" and (len(levels) < 3 or not levels[1] or levels[1] in wild))
+    ):
+        raise ParameterError(
+            f"source '{source}': the topic '{topic}' cannot be subscribed to; give levels between "
+            "slashes, of which + stands for any one and a last # for all that follow"
+        )
 
 
 def _message(message: MQTTMessage) -> Message:
