@@ -15,6 +15,7 @@ from sqlalchemy import select
 from test_store import decide
 
 from blemish.demo.parts import render
+from blemish.errors import BundleError
 from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
 from blemish.station.drift import DriftWatch
@@ -232,6 +233,26 @@ def test_a_look_without_new_parts_reads_none(told: Any, monkeypatch: pytest.Monk
     told.good(1)
     with pytest.raises(TypeError):
         told.watch.look()
+
+
+def test_an_inspector_that_cannot_be_looked_at_hides_no_other(
+    told: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The alarm is raised, then the problem is told."""
+    broken = type(told.held)("a-nut", told.held.folder, told.inspector, told.held.live)
+    told.shelf._held["a-nut"] = broken
+    told.bad(WINDOW)
+    read = told.watch._window_of
+
+    def failing(held: Held) -> Any:
+        if held is broken:
+            raise BundleError("the pictures of 'a-nut' are damaged")
+        return read(held)
+
+    monkeypatch.setattr(told.watch, "_window_of", failing)
+    with pytest.raises(BundleError, match="are damaged"):
+        told.watch.look()
+    assert [alarm.inspector for alarm in told.alarms()] == ["board"]
 
 
 def test_what_a_person_calls_bad_does_not_count_for_the_camera(told: Any) -> None:

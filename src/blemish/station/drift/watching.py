@@ -63,18 +63,27 @@ class DriftWatch:
         return _Watching(self)
 
     def look(self) -> None:
-        """One look at all inspectors of which parts have come since the last one."""
+        """One look at all inspectors of which parts have come since the last one.
+
+        Raises what one of them could not be looked at for, after the others were.
+        """
         looked: list[tuple[Held, Window, Finding]] = []
+        problem: BlemishError | None = None
         for held in self.shelf.held:
-            window = self._window_of(held)
-            if window is not None:
-                references = self._references_of(held, window)
-                looked += [(held, window, finding) for finding in look(window, references)]
+            try:
+                window = self._window_of(held)
+                if window is not None:
+                    references = self._references_of(held, window)
+                    looked += [(held, window, finding) for finding in look(window, references)]
+            except BlemishError as error:
+                problem = error
         away = rejected(
             [finding.p_value for _, _, finding in looked], self.settings.false_alarm_rate
         )
         for (held, window, finding), is_away in zip(looked, away, strict=True):
             self._told(held.name, window, finding, is_away and finding.large)
+        if problem is not None:
+            raise problem
 
     def open_alarms(self) -> list[AlarmRow]:
         """This station's alarms that have not ended, oldest first."""
