@@ -85,6 +85,7 @@ class InspectionRow(Table):
         Index("ix_inspections_inspector_version", "inspector", "version", "id"),
         Index("ix_inspections_version", "version", "id"),
         Index("ix_inspections_station", "station", "id"),
+        Index("ix_inspections_station_inspector", "station", "inspector", "id"),
         Index("ix_inspections_source", "source", "id"),
         Index("ix_inspections_part", "part_id", "id"),
         # Spans of scores are read from here alone, then sorted by time.

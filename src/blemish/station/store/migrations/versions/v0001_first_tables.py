@@ -173,6 +173,12 @@ def upgrade() -> None:
     )
     op.create_index("ix_inspections_source", "inspections", ["source", "id"], unique=False)
     op.create_index("ix_inspections_station", "inspections", ["station", "id"], unique=False)
+    op.create_index(
+        "ix_inspections_station_inspector",
+        "inspections",
+        ["station", "inspector", "id"],
+        unique=False,
+    )
     op.create_index("ix_inspections_verdict", "inspections", ["verdict", "id"], unique=False)
     op.create_index("ix_inspections_version", "inspections", ["version", "id"], unique=False)
     op.create_table(
