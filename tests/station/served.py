@@ -74,6 +74,10 @@ class Seat:
         self.context.add_cookies([{"name": COOKIE, "value": secret, "url": self.address}])
         return self
 
+    def forgive(self, status: str) -> None:
+        """A refusal with this status was asked for: the console may tell of it."""
+        self.complaints = [one for one in self.complaints if status not in one]
+
     def close(self) -> None:
         """Leave, having asked nobody else and complained of nothing."""
         self.context.close()
