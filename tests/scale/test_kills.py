@@ -61,9 +61,11 @@ def test_sigkill_in_the_middle(
     """After kill -9 the same command scores the rest, nothing that was there, each image once."""
     out = tmp_path / "out"
     process = begin(quick_bundle, source, out, workers)
+    scoring = children(process.pid)
     process.kill()
     process.communicate()
     wait_until_still(out)
+    assert not [pid for pid in scoring if b"spawn_main" in cmdline(pid)], "a worker goes on alone"
     there = numbers(out)
     assert 3 <= len(there) < PARTS
     times = {path: path.stat().st_mtime_ns for path in out.glob("part-*")}
@@ -129,4 +131,7 @@ def children(pid: int) -> list[int]:
 
 def cmdline(pid: int) -> bytes:
     """How a process was started."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""  # it has ended

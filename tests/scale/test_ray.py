@@ -32,8 +32,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     # Else Ray takes this machine's own address where it is told the loopback one.
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    sources = Path(__file__).parents[2]
-    monkeypatch.setenv("PYTHONPATH", f"{sources / 'src'}:{sources}")
+    tests = Path(__file__).parents[1]
+    monkeypatch.setenv("PYTHONPATH", f"{tests.parent / 'src'}:{tests}")
     import ray
     from ray.cluster_utils import Cluster
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from blemish.errors import BlemishError, BundleError, NoImagesError, ParameterEr
 from blemish.inspector import Inspector
 from blemish.scale import plan as plans
 from blemish.scale import read_map, running, score
+from blemish.scale.engines.local import _Near
+from blemish.scale.scoring import Job, Scorer
+from blemish.scale.storage import Place
 
 from .scale_tools import positions, repeated, rows_of
 
@@ -139,6 +143,19 @@ def test_a_finished_run_scores_nothing(bundle: Path, images: Path, out: Path) ->
     assert again.verdicts == first.verdicts
     assert again.scored == 0
     assert json.loads((out / "_summary.json").read_text())["scored"] == 11
+
+
+def test_a_part_that_is_there_is_not_scored_again(
+    bundle: Path, images: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part that a lost worker had finished is counted by the one that is given it after."""
+    first = run(bundle, images, out)
+    plan = plans.read_plan(Place.of(out))
+    assert plan is not None
+    worker = Scorer(Job(plan, Place.of(out), bundle, batch=1), _Near(lambda _: None))
+    monkeypatch.setattr(Inspector, "inspect", lambda *_: pytest.fail("it was scored again"))
+    counts = [Counter(worker(number)["verdicts"]) for number in range(plan.parts)]
+    assert sum(counts, Counter()) == Counter(first.verdicts)
 
 
 def test_the_list_is_frozen(bundle: Path, images: Path, out: Path, parts: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -114,12 +115,11 @@ class _Run:
         """Score the parts that are missing, and say what there is."""
         plan, out = self._job.plan, self._job.out
         there = out.names()
-        missing = []
-        for number in range(plan.parts):
-            if plan.part_name(number) in there:
-                self._verdicts.update(finished_part(out, plan, number))
-            else:
-                missing.append(number)
+        done = [n for n in range(plan.parts) if plan.part_name(n) in there]
+        missing = sorted(set(range(plan.parts)).difference(done))
+        with ThreadPoolExecutor(works.THREADS) as pool:  # a store takes its time over each
+            for verdicts in pool.map(lambda number: finished_part(out, plan, number), done):
+                self._verdicts.update(verdicts)
         self._before = self._verdicts.total()
         if missing:
             self._score(missing)
@@ -201,12 +201,14 @@ def _check_shared(source: Place, out: Place, engine: Engine) -> None:
 
 def _frozen(source: Place, out: Place, asked: Plan) -> Plan:
     """The plan that is kept in `out`, or a new one with its list, written for the first time."""
-    kept = read_plan(out)
-    if kept is not None:
+    kept, names = read_plan(out), out.names()
+    if kept is not None and any(kept.part_name(n) in names for n in range(kept.parts)):
         check_same(kept, asked, out)
         return kept
+    # A plan of which nothing was scored binds nobody.
     needed("pyarrow")  # asked for before a long listing
-    foreign = sorted(name for name in out.names() if name[0] != "." and name != works.NAME)
+    ours = {works.NAME, plans.NAME}
+    foreign = sorted(name for name in names if name[0] != "." and name not in ours)
     if foreign:
         raise ParameterError(
             f"{out.address} is a folder with other things in it ({foreign[0]}); give a new name"

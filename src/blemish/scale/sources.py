@@ -67,9 +67,9 @@ def _suffix(name: str) -> str:
 
 
 def _folder(source: Place) -> WorkList:
-    visible = [(p, name) for p, name in source.files() if not _hidden(name)]
-    tables = [(p, name) for p, name in visible if _suffix(name) in PARQUET]
-    images = [(p, name) for p, name in visible if _suffix(name) in IMAGE_SUFFIXES]
+    visible = [(p, name) for p, name in source.files() if not _hidden(name, ".")]
+    tables = [(p, n) for p, n in visible if _suffix(n) in PARQUET and not _hidden(n, "_")]
+    images = [(p, n) for p, n in visible if _suffix(n) in IMAGE_SUFFIXES]
     if tables and images:
         raise ParameterError(
             f"{source.address} holds both images and Parquet files; give the folder of one of them"
@@ -88,9 +88,9 @@ def _folder(source: Place) -> WorkList:
     return found
 
 
-def _hidden(name: str) -> bool:
-    """As Spark and Arrow see it: `_SUCCESS`, `.tmp` and what lies in such folders is no data."""
-    return any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
+def _hidden(name: str, mark: str) -> bool:
+    """Whether a file or a folder above it begins with `mark`; for Arrow and Spark `_` hides too."""
+    return any(part.startswith(mark) for part in PurePosixPath(name).parts)
 
 
 def _list(source: Place) -> WorkList:
@@ -101,11 +101,11 @@ def _list(source: Place) -> WorkList:
             f"{source.address} is neither an image, nor Parquet, nor a list in UTF-8; give one of "
             f"these ({', '.join(sorted(IMAGE_SUFFIXES | PARQUET))}, or a text file)"
         ) from error
-    found = WorkList(files={source.address: source.fingerprint()})
+    found, folder = WorkList(files={source.address: source.fingerprint()}), source.folder
     for line in text.split("\n"):  # splitlines would also split at characters that names may hold
         name = line.removesuffix("\r")
         if name.strip():
-            found.add(name, Place.of(name, source.folder).address)
+            found.add(name, Place.of(name, folder).address)
     return found
 
 
@@ -131,8 +131,9 @@ def _tables(files: list[tuple[Place, str]]) -> WorkList:
                 for row, identity in enumerate(_identities(table, name)):
                     found.add(identity, place.address, row)
             else:
+                folder = place.folder
                 for identity, path in _paths(table, column):
-                    found.add(identity, Place.of(path, place.folder).address)
+                    found.add(identity, Place.of(path, folder).address)
     return found or WorkList()
 
 

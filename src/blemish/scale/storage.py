@@ -42,8 +42,8 @@ class Place:
             return cls(text.rstrip("/") if text.count("/") > 2 else text)
         if base is not None and base.local is None and not text.startswith("/"):
             return base.child(text)
-        root = Path() if base is None or base.local is None else base.local
-        return cls(os.path.abspath(root / text))
+        root = "" if base is None or base.local is None else base.address
+        return cls(os.path.abspath(os.path.join(root, text)))
 
     @property
     def protocol(self) -> str:

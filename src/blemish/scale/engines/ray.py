@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -28,8 +27,6 @@ from blemish.scale.engines.base import (
 from blemish.scale.packages import needed
 
 ADDRESS = "RAY_ADDRESS"
-# Of one task, before the run ends: a picture that kills every worker must not do so for ever.
-RETRIES = 5
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # Ray would report its use over the network
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # it calls what Ray Data always does an error
@@ -91,12 +88,6 @@ class RayEngine(Engine):
         data.DataContext.get_current().enable_progress_bars = False
         threads = self._share(len(tasks))
         rows = [{"task": json.dumps(task)} for task in tasks]
-        with warnings.catch_warnings():
-            # Ray means to take `max_task_retries` away and says so; there is no other way yet.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return self._mapped(data, rows, make, threads)
-
-    def _mapped(self, data: Any, rows: list[Any], make: MakeWorker, threads: int) -> Any:
         return data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             _Actor,
             fn_constructor_args=(make, threads, self._gpu),
@@ -104,7 +95,6 @@ class RayEngine(Engine):
             compute=data.ActorPoolStrategy(size=min(self.workers, len(rows))),
             num_cpus=threads,
             num_gpus=1 if self._gpu else 0,
-            max_task_retries=RETRIES,
         )
 
     def _share(self, tasks: int) -> int:
