@@ -113,7 +113,7 @@ def _past(
     verdict = "fail" if score > row.threshold else "review" if score > calibrated else "pass"
     changed = {
         "id": key, "recorded_at": moment, "part_id": f"B-{moment:%m%d}-{key[-4:]}",
-        "score": score, "latency_ms": float(rng.gamma(30, 2.4)), "verdict": verdict,
+        "score": score, "latency_ms": row.latency_ms * float(rng.gamma(40, 1 / 40)), "verdict": verdict,
         "reason": "above the review threshold" if verdict == "review" else None,
         "nearness": abs(score - row.threshold) / row.threshold, "request_key": None,
     }  # fmt: skip
