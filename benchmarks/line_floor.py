@@ -7,7 +7,8 @@ Each category is learned with `--backbone` at 256 px, calibrated at 5 %, exporte
 whole test folder by a fresh environment that has only the line floor (made below .env on the first
 run, as `pip install .` makes it). Printed and kept in benchmarks/results/line_floor.json: the same
 parts rejected or not, the largest difference of a map and of a score, file-to-verdict times, cold
-start, memory, installed size.
+start, memory, installed size. Rows of other categories, runtimes and precisions stay in the file,
+each with the commit and date that it was measured at.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from _record import write_result
+from _record import environment, write_result
 from blemish import HETMM, Inspector, TFANet
 from blemish.errors import BlemishError
 from blemish.evaluation.datasets import load
@@ -39,16 +41,57 @@ RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 def main() -> None:
     given = arguments()
-    rows = []
+    kept = Kept(given.json)
     with tempfile.TemporaryDirectory() as scratch:
         for name in given.category:
-            rows += category_rows(given, name, Path(scratch))
+            for row in category_rows(given, name, Path(scratch)):
+                kept.add(row)  # at once, so that a run that is cut off leaves what it measured
     sizes = {extra: installed_mb(line_environment(extra)) for extra in extras(given)}
-    result = {"rate": RATE, "installed_mb": sizes, "rows": rows}
-    write_result(given.json, result, seed=0)
-    print(table(rows))
+    kept.add_sizes(sizes)
+    print(table(kept.rows))
     for extra, size in sizes.items():
         print(f"installed, blemish{f'[{extra}]' if extra else ''}: {size} MB")
+
+
+class Kept:
+    """The rows of a result file; a row that is measured again takes its own place alone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        body = json.loads(path.read_text()) if path.is_file() else {}
+        if body and body["rate"] != RATE:
+            sys.exit(f"Error: {path} holds rows at another false-alarm rate; give another --json")
+        self.sizes: dict[str, int] = body.get("installed_mb", {})
+        measured = {key: body["environment"][key] for key in ("date", "commit")} if body else {}
+        self.rows: list[dict[str, Any]] = [
+            {**row, "measured": row.get("measured", measured)} for row in body.get("rows", [])
+        ]
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Put a row where the one of the same run is, or behind the others, and write the file."""
+        found = environment()
+        row = {**row, "measured": {key: found[key] for key in ("date", "commit")}}
+        keys = [_key(other) for other in self.rows]
+        if _key(row) in keys:
+            self.rows[keys.index(_key(row))] = row
+        else:
+            self.rows.append(row)
+        self._write()
+
+    def add_sizes(self, sizes: dict[str, int]) -> None:
+        """What the environments take, in MB."""
+        self.sizes = {**self.sizes, **sizes}
+        self._write()
+
+    def _write(self) -> None:
+        body = {"rate": RATE, "installed_mb": self.sizes, "rows": self.rows}
+        write_result(self.path, body, seed=0)
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What was run: rows of one key are measurements of one thing."""
+    named = ("category", "method", "backbone", "sheets", "to", "precision")
+    return (*(row[name] for name in named), tuple(row.get("set", ())))
 
 
 def arguments() -> argparse.Namespace:
@@ -74,7 +117,7 @@ def extras(given: argparse.Namespace) -> list[str]:
     return ["openvino" if to == "openvino" else "" for to in given.to]
 
 
-def category_rows(given: argparse.Namespace, name: str, scratch: Path) -> list[dict[str, Any]]:
+def category_rows(given: argparse.Namespace, name: str, scratch: Path) -> Iterator[dict[str, Any]]:
     """One row an export of one category."""
     category = load("mvtec", given.root, [name])[0]
     inspector = fitted(given, category)
@@ -92,10 +135,10 @@ def category_rows(given: argparse.Namespace, name: str, scratch: Path) -> list[d
         "method": given.method,
         "backbone": given.backbone,
         "sheets": given.sheets,
+        **({"set": given.set} if given.set else {}),
         "images": len(images),
         "pytorch": {**percentiles(latencies), **verdict_counts(results, labels)},
     }
-    rows = []
     for to in given.to:
         for precision in given.precision:
             folder = scratch / f"{name}-{to}-{precision}.blemish"
@@ -104,15 +147,14 @@ def category_rows(given: argparse.Namespace, name: str, scratch: Path) -> list[d
             try:
                 made = inspector.export(folder, to=RUNTIMES[to], precision=precision)
             except BlemishError as error:
-                rows.append({**row, "error": str(error)})
+                yield {**row, "error": str(error)}
                 continue
             row["parity"] = {
                 "images": made.agreement.images,
                 "relative": made.agreement.relative,
                 "largest": made.agreement.largest,
             }
-            rows.append({**row, **deployed(folder, to, images, labels, results)})
-    return rows
+            yield {**row, **deployed(folder, to, images, labels, results)}
 
 
 def fitted(given: argparse.Namespace, category: Any) -> Inspector:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,8 @@ from blemish.demo.parts import render, write_dataset
 from blemish.features import WeightStore
 from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
+from blemish.station.store import Database
+from station.postgres import Postgres, programs
 
 SIZE = 64  # px: the side of the view in all tests on made-up parts
 WEIGHTS = {
@@ -131,6 +136,33 @@ def bundle(fitted: Inspector, tmp_path: Path) -> Path:
     return tmp_path / "board.blemish"
 
 
+@pytest.fixture
+def no_thread_is_left() -> Iterator[None]:
+    """Threads that a stream starts in the test are gone soon after it."""
+
+    def threads() -> set[threading.Thread]:
+        return {t for t in threading.enumerate() if t.name.startswith("blemish-")}
+
+    before, until = threads(), time.monotonic() + 100
+    yield
+    while not threads() <= before:
+        assert time.monotonic() < until, "threads are left"
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="session")
+def quick_bundle(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported bundle that inspects in milliseconds without PyTorch; tests leave it as it is."""
+    one_level: dict[str, Any] = {
+        "levels": (2,), "forward": (5,), "backward": (3,), "alpha": (0.5,), "level_weights": (1.0,),
+    }  # fmt: skip
+    inspector = Inspector(HETMM(sheets=4, **one_level), size=32, device="cpu")
+    inspector.fit(parts / "train" / "good").calibrate(false_alarm_rate=0.1)
+    folder = tmp_path_factory.mktemp("quick") / "quick.blemish"
+    inspector.export(folder)
+    return folder
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command left: its exit status and what it printed."""
@@ -156,3 +188,61 @@ def cli(
         return Outcome(int(caught.value.code or 0), output.out, output.err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server for all tests of this process; those that stop it start it again."""
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed (Debian's package is called postgresql)")
+    server = Postgres()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of each kind that a station can use."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'data' / 'station.db'}"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.create()
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture(scope="session")
+def _migrated() -> Callable[..., str]:
+    """Gives the URL of a database with its tables, by its kind, to make copies of."""
+    made: dict[str, str] = {}
+
+    def url_of(kind: str, make: Callable[[], str]) -> str:
+        if kind not in made:
+            made[kind] = make()
+            database = Database(made[kind])
+            database.migrate()
+            database.close()
+        return made[kind]
+
+    return url_of
+
+
+@pytest.fixture
+def database(
+    request: pytest.FixtureRequest, database_url: str, _migrated: Callable[..., str]
+) -> Iterator[Database]:
+    """A store's database with its tables, of each kind."""
+    if database_url.startswith("sqlite"):
+        path = Path(database_url.removeprefix("sqlite:///"))
+        folder = request.getfixturevalue("tmp_path_factory")
+        source = _migrated("sqlite", lambda: f"sqlite:///{folder.mktemp('store') / 'empty.db'}")
+        path.parent.mkdir()
+        shutil.copy(source.removeprefix("sqlite:///"), path)
+    else:
+        server: Postgres = request.getfixturevalue("postgres")
+        server.copy(_migrated("postgresql", server.create), database_url)
+    found = Database(database_url)
+    yield found
+    found.close()

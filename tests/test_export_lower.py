@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,17 @@ import onnx
 import pytest
 
 from blemish.bundle import read_manifest
-from blemish.errors import ExportError, MissingExtraError
+from blemish.errors import ExportError, MissingExtraError, ParameterError
 from blemish.evaluation.metrics import auroc
 from blemish.export import quantize
 from blemish.export.network import network_graph
 from blemish.export.quantize import quantized
 from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
+from blemish.runtime import openvino
 from blemish.runtime.sessions import OnnxSession
 from blemish.tfanet import TFANet
-from conftest import SIZE, picture
+from conftest import SIZE, Outcome, picture
 
 PROBE = picture(50, "missing")
 
@@ -56,9 +58,7 @@ def test_openvino_gives_the_same_verdicts_and_is_updated(
 
 def test_a_trained_network_runs_in_openvino(good_images: list[np.ndarray], tmp_path: Path) -> None:
     """TFA-Net as OpenVINO's graph gives PyTorch's maps."""
-    options = {"dim": 32, "depth": 1, "heads": 2, "fdrm_dim": 16, "fdrm_depth": 1, "fdrm_heads": 2}
-    made = Inspector(TFANet(grid=16, epochs=2, **options), size=SIZE, device="cpu")
-    made.fit(good_images)
+    made = small_network().fit(good_images)
     shown = [picture(seed) for seed in range(40, 43)]
     made.export(tmp_path / "line", to="openvino", images=shown)
     wanted = made.inspect(PROBE).anomaly_map
@@ -135,13 +135,78 @@ def test_only_learned_products_of_a_trained_network_are_in_whole_numbers(
     assert 0 < np.abs(one - other).max() < 0.25 * one.max()
 
 
-def test_int8_without_good_images_is_refused(good_images: list[np.ndarray], tmp_path: Path) -> None:
-    """A bundle that kept no pictures has nothing to set steps on."""
-    made = Inspector(HETMM(sheets=3), size=SIZE, device="cpu", keep_pictures=False)
-    made.fit(good_images).save(tmp_path / "part")
-    bare = Inspector.load(tmp_path / "part", device="cpu")
-    with pytest.raises(ExportError, match="kept none"):
-        bare.export(tmp_path / "line", precision="int8", images=good_images)
+def saved(made: Inspector, good: list[np.ndarray], folder: Path) -> Inspector:
+    """An inspector that has learned, calibrated at 0.4, saved and loaded."""
+    made.fit(good).calibrate(false_alarm_rate=0.4).save(folder)
+    return Inspector.load(folder, device="cpu")
+
+
+def small_network() -> Inspector:
+    """A TFA-Net that is trained in a second."""
+    options = {"dim": 32, "depth": 1, "heads": 2, "fdrm_dim": 16, "fdrm_depth": 1, "fdrm_heads": 2}
+    return Inspector(TFANet(grid=16, epochs=2, **options), size=SIZE, device="cpu")
+
+
+def bare() -> Inspector:
+    """A HETMM that keeps no pictures."""
+    return Inspector(HETMM(sheets=3), size=SIZE, device="cpu", keep_pictures=False)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [(small_network, "kept none, as tfanet never does; give"), (bare, "kept none; give")],
+)
+def test_int8_without_kept_pictures_needs_images(
+    make: Callable[[], Inspector],
+    said: str,
+    parts: Path,
+    good_images: list[np.ndarray],
+    tmp_path: Path,
+    cli: Callable[..., Outcome],
+) -> None:
+    """One sentence asks for them; scaled on them it is an export that waits for its threshold."""
+    saved(make(), good_images, tmp_path / "part")
+    command = ("export", tmp_path / "part", "-o", tmp_path / "line", "--precision", "int8")
+    refused = cli(*command)
+    assert (refused.status, len(refused.stderr.splitlines())) == (2, 1)
+    assert f"{said} some good parts with --images DIR" in refused.stderr
+    assert not (tmp_path / "line").exists()
+    good = parts / "train" / "good"
+    done = cli(*command, "--images", good)
+    assert done.status == 0, done.stderr
+    # The old threshold is for other scores: none is better than one that promises nothing.
+    assert "threshold  none, so that all is review" in done.stderr
+    assert "another verdict" not in done.stderr
+    assert Inspector.load(tmp_path / "line").inspect(PROBE).verdict == "review"
+    assert cli("calibrate", tmp_path / "line", good, "--false-alarm-rate", 0.1).status == 0
+    made = Inspector.load(tmp_path / "line")
+    assert made.calibration is not None
+    assert 0 <= made.calibration.rejected <= 2
+    assert read_manifest(tmp_path / "line").graphs.precision == "int8"  # type: ignore[union-attr]
+
+
+def test_float32_keeps_its_threshold_without_pictures(
+    good_images: list[np.ndarray], tmp_path: Path
+) -> None:
+    """Its scores are the same ones, so nothing has to be set again."""
+    made = saved(small_network(), good_images, tmp_path / "part")
+    done = made.export(tmp_path / "line", images=good_images)
+    assert not done.recalibrated
+    assert Inspector.load(tmp_path / "line").calibration == made.calibration
+
+
+def test_bfloat16_is_refused_where_the_processor_lacks_it(
+    fitted: Inspector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO would take the wish and compute in float32: refused, and nothing is written."""
+    monkeypatch.setattr(openvino, "has_bfloat16", lambda core: False)
+    with pytest.raises(ParameterError, match="which this processor does not have"):
+        fitted.export(tmp_path / "line", to="openvino", precision="bfloat16")
+    assert not (tmp_path / "line").exists()
+
+
+def test_steps_need_images() -> None:
+    """The graph's own function refuses none at all."""
     with pytest.raises(ExportError, match="there are none"):
         quantized("features", b"", [])
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from blemish.demo.parts import render
 from blemish.errors import CalibrationError, ParameterError
 from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
+from conftest import Outcome
 
 SIZE = 32  # px: what is tested here does not depend on it
 
@@ -93,6 +97,51 @@ def test_a_threshold_by_hand_is_a_version_and_learns_nothing(bundle: Path) -> No
     assert (entry.promise, entry.review_threshold) == ("none", before.score - 0.01)
     assert made.rollback(1).calibration == old
     assert made.inspect(PATCHED).verdict == "fail"
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_the_review_threshold_alone_leaves_the_rest(bundle: Path, by_hand: bool) -> None:
+    """A new version in which nothing but where review begins is another, whatever was promised."""
+    made = load(bundle)
+    if by_hand:
+        made.set_threshold(0.4)
+    before = made.calibration
+    assert before is not None
+    made.set_review_threshold(0.01, by="Ada", note="more to see")
+    made.save(bundle)
+    made = load(bundle)
+    found = made.calibration
+    assert found is not None
+    assert found == replace(
+        before, review_rate=None, review_threshold=0.01, region_review_threshold=0.01
+    )
+    assert made.version == 2 + by_hand
+    assert (made.history[-1].by, made.history[-1].note) == ("Ada", "more to see")
+    # What is promised is asked again of new scores, and so is the number.
+    renewed = made.update(add=NEW[:1]).calibration
+    assert renewed is not None
+    assert (renewed.promise, renewed.confidence) == (before.promise, before.confidence)
+    assert renewed.review_threshold == 0.01
+    with pytest.raises(ParameterError, match="lies above the threshold"):
+        made.set_review_threshold(1e6)
+    with pytest.raises(ParameterError, match="is nan; give a number"):
+        made.set_review_threshold(float("nan"))
+    with pytest.raises(CalibrationError, match="There is no threshold yet"):
+        inspector().set_review_threshold(0.1)
+
+
+def test_calibrate_with_a_review_threshold_alone(cli: Callable[..., Outcome], bundle: Path) -> None:
+    """The command keeps the promise, and with another option beside it calibrates as before."""
+    told = cli("calibrate", bundle, "--review-threshold", 0.01, "--json", "-")
+    found = json.loads(told.stdout)
+    assert (found["version"], found["promise"], found["false_alarm_rate"]) == (2, "confidence", 0.3)
+    assert (found["confidence"], found["review_threshold"]) == (0.9, 0.01)
+    told = cli("calibrate", bundle, "--review-threshold", 0.01, "--false-alarm-rate", 0.2)
+    assert "at most 0.2 of good parts" in told.stderr
+    told = cli("calibrate", bundle, "--review-threshold", 1e6)
+    assert (told.status, len(told.stderr.splitlines())) == (2, 1)
+    assert "lies above the threshold" in told.stderr
+    assert load(bundle).version == 3
 
 
 def test_contradictions_leave_everything_as_it_was(bundle: Path) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from blemish.errors import ImageError, ParameterError
+from blemish.engine import TiledEngine
+from blemish.errors import BlemishError, ImageError, ParameterError
 from blemish.hetmm import HETMM
+from blemish.imaging import TiledView, Tiling, View
 from blemish.inspector import Inspector
+from blemish.learning import once
+from blemish.learning.tiles import fitted_tiles
 from blemish.tfanet import TFANet
 
 HEIGHT, WIDTH, TILE, SIZE = 120, 200, 80, 32
@@ -76,3 +84,64 @@ def test_what_has_no_templates_has_no_tiles() -> None:
     made = Inspector(TFANet(), size=SIZE, tile=TILE, device="cpu")
     with pytest.raises(ParameterError, match="tiles need templates"):
         made.fit([large(seed) for seed in range(2)])
+
+
+class Counted(Sequence[Any]):
+    """Tall images of six pictures, and how often each was asked for."""
+
+    def __init__(self) -> None:
+        view = TiledView(View(size=SIZE), Tiling.over((HEIGHT, WIDTH), TILE))
+        self.tiling = view.tiling
+        self.images = [view.apply(large(seed)) for seed in range(6)]
+        self.read: Counter[int] = Counter()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Any) -> Any:
+        self.read[index] += 1
+        return self.images[index]
+
+    def fitted(self, detector: HETMM) -> TiledEngine:
+        return fitted_tiles(detector, self, self.tiling, device=torch.device("cpu"), seed=0)
+
+
+@pytest.mark.parametrize("options", [{"sheets": 3}, {"sheets": 3, "windows": "auto"}])
+def test_each_image_is_read_once(options: dict[str, Any]) -> None:
+    """However many tiles look at it, and however often: reading a large image is the slow part."""
+    images = Counted()
+    images.fitted(HETMM(**options))
+    assert set(images.read.values()) == {1}
+
+
+def test_images_beyond_the_memory_lie_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for two of six images the others are read from a file: once, and to the bit."""
+    images = Counted()
+    wanted = images.fitted(HETMM(sheets=None)).state()
+    again = Counted()
+    monkeypatch.setattr(once, "IN_MEMORY", 2 * images.images[0].nbytes)
+    found = again.fitted(HETMM(sheets=None)).state()
+    assert set(again.read.values()) == {1}
+    for part, tensors in wanted.items():
+        for name, value in tensors.items():
+            np.testing.assert_array_equal(found[part][name], value)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit into memory or the temporary folder is an error that says what helps."""
+    monkeypatch.setattr(once, "IN_MEMORY", 0)
+    with Path("/dev/full").open("r+b", 0) as full:
+        monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: full)
+        with pytest.raises(BlemishError, match=r"tiles' scratch file.*No space.*fewer good"):
+            Counted().fitted(HETMM())
+
+
+def test_an_update_reads_each_image_once(tiled: Inspector) -> None:
+    """New templates of all tiles come from one reading, and are those of one image at a time."""
+    engine, images = tiled.snapshot().engine, Counted()
+    found = engine.sheets_of(images, [4, 1])
+    assert images.read == {4: 1, 1: 1}
+    for number, position in enumerate([4, 1]):
+        for name, value in engine.sheets_of(images, [position]).items():
+            np.testing.assert_array_equal(found[name][number], value[0])

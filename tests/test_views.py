@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from blemish.hetmm import HETMM
+from blemish.imaging import View, read_image
 from blemish.inspector import Inspector
 from conftest import SIZE, Outcome, picture
 
@@ -153,3 +154,127 @@ def test_an_unknown_motion_is_refused(cli: Callable[..., Outcome], tmp_path: Pat
     done = cli("fit", tmp_path / "good", "-o", tmp_path / "part", "--align", "sideways")
     assert done.status == 2
     assert "align is 'sideways'" in done.stderr
+
+
+def saved(folder: Path, images: list[np.ndarray]) -> Path:
+    """A folder of these pictures as PNG."""
+    folder.mkdir()
+    for number, image in enumerate(images):
+        name = str(folder / f"{number}.png")
+        cv2.imwrite(name, np.rint(image[..., ::-1] * 255).astype(np.uint8))
+    return folder
+
+
+def test_parts_are_laid_onto_the_golden_image(cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    """`fit --golden` draws areas on that image and turns parts as it lies; the bundle keeps it."""
+    rng = np.random.default_rng(4)
+    lying = [turned(part(seed), rng.uniform(0, 360)) for seed in range(12)]
+    good = saved(tmp_path / "good", lying)
+    golden = saved(tmp_path / "golden", [part(77)]) / "0.png"
+    area = tmp_path / "area.json"
+    area.write_text(json.dumps({"polygons": [[[0, 0], [48, 0], [48, 96], [0, 96]]]}))
+    done = cli(
+        "fit", good, "-o", tmp_path / "part", "--golden", golden, "--align", "rigid",
+        "--roi", area, "--size", 2 * SIZE, "--device", "cpu",
+    )  # fmt: skip
+    assert done.status == 0, done.stderr
+    made = Inspector.load(tmp_path / "part")
+    assert made.view.golden is not None
+    onto = View(2 * SIZE).apply(read_image(golden))
+    np.testing.assert_allclose(made.view.golden.picture / 255, onto, atol=0.003)
+    left, right = part(50), part(50)
+    left[44:54, 12:22] = right[44:54, 74:84] = (1, 0, 1)
+    for degrees in (0, 140):  # however the part lies, the golden image's right half does not count
+        seen, hidden, plain = (
+            made.inspect(turned(image, degrees)).score for image in (left, right, part(50))
+        )
+        assert hidden < 1.25 * plain < 1.7 * plain < seen
+
+
+@pytest.mark.parametrize(
+    ("golden", "options", "said"),
+    [
+        ("golden/0.png", (), "what parts are laid onto"),
+        ("none.png", ("--align", "rigid"), "none.png"),
+        ("golden/1.png", ("--align", "rigid"), "cannot be aligned with the golden image"),
+        ("golden/2.png", ("--align", "rigid"), "one even grey"),
+    ],
+)
+def test_a_golden_image_that_is_of_no_use_is_refused(
+    cli: Callable[..., Outcome], tmp_path: Path, golden: str, options: tuple[str, ...], said: str
+) -> None:
+    """One that nothing asks for, is not there, or shows something else: one sentence, no bundle."""
+    good = saved(tmp_path / "good", [part(seed) for seed in range(6)])
+    noise = np.random.default_rng(0).random((96, 96, 3), np.float32)
+    saved(tmp_path / "golden", [part(77), noise, np.full((96, 96, 3), 0.5, np.float32)])
+    done = cli(
+        "fit", good, "-o", tmp_path / "part", "--golden", tmp_path / golden, *options,
+        "--size", SIZE, "--device", "cpu",
+    )  # fmt: skip
+    assert done.status == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "part").exists()
+
+
+def test_an_array_may_be_the_golden_image() -> None:
+    """The API takes what `inspect` takes, and asks it anew at every fit."""
+    golden = part(77)
+    made = Inspector(HETMM(sheets=4), size=96, device="cpu", align="translation", golden=golden)
+    for _ in range(2):
+        made.fit([part(seed) for seed in range(6)])
+        assert made.view.golden is not None
+        np.testing.assert_allclose(made.view.golden.picture / 255, golden, atol=0.003)
+
+
+def drawn(
+    cli: Callable[..., Outcome], folder: Path, made: Inspector, image: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A picture's RGB bytes and the overlay that `inspect --out` writes of it."""
+    made.save(folder / "part")
+    good = saved(folder / "line", [image])
+    done = cli("inspect", folder / "part", good, "--out", folder / "out")
+    assert done.status in (0, 1), done.stderr
+    pictures = (cv2.imread(str(folder / name / "0.png")) for name in ("line", "out"))
+    plain, overlaid = (picture[..., ::-1] for picture in pictures)
+    return plain, overlaid
+
+
+def test_overlays_are_darker_where_nothing_counts(
+    cli: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    """`inspect --out` shows the region of interest: beside it the image is at half its light."""
+    roi = [[[0, 0], [48, 0], [48, 96], [0, 96]]]
+    made = Inspector(HETMM(sheets=None), size=SIZE, device="cpu", roi=roi)
+    made.fit([part(seed) for seed in range(12)]).calibrate(false_alarm_rate=RATE)
+    flawed = part(40)
+    flawed[44:54, 84:94] = (1, 0, 1)
+    plain, overlaid = drawn(cli, tmp_path, made, flawed)
+    np.testing.assert_array_equal(overlaid[:, 51:], plain[:, 51:] // 2)
+    assert overlaid[:, :45].mean() > 0.7 * plain[:, :45].mean()  # warm in places, but not dark
+    assert (overlaid[:, 47] != plain[:, 47]).any()  # the border
+
+
+def test_the_area_that_counts_is_drawn_where_the_part_lies(aligned: Inspector) -> None:
+    """Of a turned part the area turns with it; where all of an image counts there is none."""
+    whole = Inspector(HETMM(sheets=2), size=SIZE, device="cpu").fit([part(0), part(1)])
+    assert whole.inspect(part(2)).image_counted is None
+    for degrees in (0, 45):
+        result = aligned.inspect(turned(part(50), degrees, (20, 0)))
+        assert result.counted is not None
+        assert result.image_counted is not None
+        assert result.image_counted.shape == (96, 96)
+        # Its centre of mass is that of the part's place, not that of the image.
+        across = np.indices((96, 96))[1][result.image_counted].mean()
+        assert across > 50
+        assert not result.image_map[~result.image_counted].max() > 0.5 * result.image_map.max()
+
+
+def test_padded_images_count_everywhere() -> None:
+    """Padding is beyond the image, so that its overlay has no dark part, at no size."""
+    for height, width in ((48, 96), (96, 31)):
+        images = [part(seed)[:height, :width] for seed in range(3)]
+        made = Inspector(HETMM(sheets=2), size=SIZE, aspect="pad", device="cpu").fit(images)
+        result = made.inspect(images[2])
+        assert result.counted is not None
+        assert result.image_counted is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
@@ -37,6 +38,19 @@ class Detector(ABC):
 
     backbone_: Backbone
     templates_: list[int]  # positions in the training images of those kept as templates
+
+    def start(self, device: torch.device | str) -> bool:
+        """Start the other processes that `fit` learns with, if any; whether this is the first.
+
+        All of them must call `fit`; only the first should keep what it gives. A method that learns
+        in one process raises ParameterError where torchrun has started more.
+        """
+        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        if several and torch.distributed.is_torchelastic_launched():
+            raise ParameterError(
+                f"{self.method} learns in one process; start the command without torchrun"
+            )
+        return True
 
     @abstractmethod
     def fit(

@@ -17,7 +17,7 @@ from blemish.imaging import ImageSequence, View
 from blemish.imaging.geometry import corners, inverse, lands_in
 from blemish.imaging.learning import learn_view
 
-from .lying import HW, moved, screw
+from .lying import HW, moved, nut, screw
 
 SIZE = 96
 RNG = np.random.default_rng(0)
@@ -296,6 +296,27 @@ def test_a_golden_image_may_be_given() -> None:
     ):
         view = learned(View(160, align="translation"), images, **options)
         np.testing.assert_allclose(view.golden.picture / 255, expected, atol=0.5 / 255 + 1e-6)
+
+
+def test_a_golden_image_among_the_good_ones_fits_itself_too_well() -> None:
+    """Given as a picture it leads to the view, limit and all, that it does when it is chosen."""
+    images = lying(7, px=5, degrees=180)
+    for image in images[1::2]:  # so that some fit worse, and the limit follows from how they do
+        image[95:125, 40:120] = 0
+    roi = [[[20, 20], [140, 20], [140, 140], [20, 140]]]
+    chosen = learned(View(SIZE, align="rigid"), images, roi=roi)  # the first, where areas are
+    given = learned(View(SIZE, align="rigid"), images, roi=roi, golden=images[0].copy())
+    assert given == chosen
+    assert given.golden.limit > 0.1
+
+
+def test_a_golden_image_of_something_else_is_refused() -> None:
+    """What good parts cannot be laid onto would put each of them anywhere."""
+    for golden in (RNG.random((*HW, 3), np.float32), nut()):
+        with pytest.raises(ParameterError, match="cannot be aligned with the golden image"):
+            learned(View(SIZE, align="rigid"), lying(5, degrees=180), golden=golden)
+    same = [screw(3)] * 3
+    assert learned(View(SIZE, align="rigid"), same, golden=screw(3)).is_learned
 
 
 # Tiles ----------------------------------------------------------------------------------------

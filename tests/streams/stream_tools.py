@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -54,3 +55,43 @@ def write_video(path: Path, frames: list[np.ndarray], codec: str = "MJPG") -> Pa
         writer.write(np.ascontiguousarray(frame[..., ::-1]))
     writer.release()
     return path
+
+
+def threads() -> set[threading.Thread]:
+    """The threads of streams that run now."""
+    return {t for t in threading.enumerate() if t.name.startswith("blemish-")}
+
+
+def counted(count: int) -> tuple[Iterator[np.ndarray], list[int]]:
+    """`count` pictures told apart by value, and the list of those asked for so far."""
+    asked: list[int] = []
+
+    def images() -> Iterator[np.ndarray]:
+        for value in range(count):
+            asked.append(value)
+            yield picture(value)
+
+    return images(), asked
+
+
+class Gate:
+    """An inspection that waits, for each picture, until it is let through."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self._open: dict[int, threading.Event] = {}
+        self._lock = threading.Lock()
+
+    def _event(self, value: int) -> threading.Event:
+        with self._lock:
+            return self._open.setdefault(value, threading.Event())
+
+    def let(self, *values: int) -> None:
+        for value in values:
+            self._event(value).set()
+
+    def __call__(self, image: np.ndarray) -> int:
+        value = value_of(image)
+        self.begun.append(value)
+        assert self._event(value).wait(DEADLINE)
+        return value

@@ -10,7 +10,7 @@ from blemish.bundle.graphs import (
 )
 from blemish.bundle.history import HistoryEntry, read_history
 from blemish.bundle.loading import check_added, check_runs, check_templates, fitting_together
-from blemish.bundle.lock import locked
+from blemish.bundle.lock import locked, try_lock_file
 from blemish.bundle.manifest import (
     PICTURES,
     VECTORS,
@@ -75,6 +75,7 @@ __all__ = [
     "read_manifest",
     "read_part",
     "read_versions",
+    "try_lock_file",
     "unpack",
     "unpack_bundle",
     "version_file",

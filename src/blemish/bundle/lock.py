@@ -70,6 +70,22 @@ def try_lock(folder: Path) -> int | None:
     return None
 
 
+def try_lock_file(path: Path) -> int | None:
+    """A handle that holds a lock on the file `path`, which is made, until it is closed.
+
+    None: another process has it. Raises OSError where there can be no lock.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if _taken(handle):
+            return handle
+    except OSError:
+        os.close(handle)
+        raise
+    os.close(handle)
+    return None
+
+
 def _refused(path: Path, error: OSError) -> BundleError:
     return BundleError(f"{path} cannot be written ({error.strerror or error}); nothing was changed")
 

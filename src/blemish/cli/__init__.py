@@ -25,6 +25,7 @@ from blemish.cli import (
     fit,
     inspect,
     pack,
+    score,
     serve,
     update,
     weights,
@@ -53,6 +54,7 @@ app.command("export")(export.export)
 app.command("compare")(compare.compare)
 app.command("serve")(serve.serve)
 app.add_typer(serve.tokens, name="token")
+app.command("score")(score.score)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
 app.add_typer(bench.app, name="bench")

@@ -77,6 +77,15 @@ Roi = Annotated[
 Ignore = Annotated[
     Path | None, typer.Option("--ignore", metavar="FILE", help="An area that does not count.")
 ]
+Golden = Annotated[
+    Path | None,
+    typer.Option(
+        "--golden",
+        metavar="IMAGE",
+        help="The picture that parts are laid onto and areas are drawn on. [default: one of the "
+        "good images]",
+    ),
+]
 Tile = Annotated[
     int | None,
     typer.Option(
@@ -87,6 +96,31 @@ Tile = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Engine = Annotated[
+    str, typer.Option("--engine", help="local (this machine) or ray (RAY_ADDRESS, or a Ray here).")
+]
+NumWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--num-workers", metavar="N", min=1, help="Workers at once. [default: one a core]"
+    ),
+]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        "--devices",
+        min=1,
+        help="Devices on this machine that train together (tfanet). [default: 1, or torchrun's]",
+    ),
+]
+Nodes = Annotated[
+    int | None,
+    typer.Option(
+        "--nodes",
+        min=1,
+        help="Machines that train together, each with --devices. [default: 1, or torchrun's]",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")]
 Set = Annotated[
     list[str] | None,
@@ -135,6 +169,9 @@ def build_inspector(
     roi: Path | None = None,
     ignore: Path | None = None,
     tile: int | None = None,
+    golden: Path | None = None,
+    devices: int | None = None,
+    nodes: int | None = None,
 ) -> Inspector:
     """The unfitted inspector that these options describe."""
     from blemish.detector import parse_settings
@@ -156,6 +193,13 @@ def build_inspector(
         if "memory" not in detector.setting_names():
             raise ParameterError(f"--memory: {method} keeps no sheets; leave the option out")
         values["memory"] = memory
+    for name, count in (("devices", devices), ("nodes", nodes)):
+        if count is not None:
+            if name not in inspect.signature(detector).parameters:
+                raise ParameterError(
+                    f"--{name}: {method} learns in one process; leave the option out"
+                )
+            values[name] = count
     if windows is not None:
         if "windows" not in detector.setting_names():
             raise ParameterError(f"--windows: {method} has no windows; leave the option out")
@@ -173,6 +217,7 @@ def build_inspector(
         roi=roi,
         ignore=ignore,
         tile=tile,
+        golden=golden,
     )
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn, Self
 import typer
 
 from blemish.cli._output import say
+from blemish.cli._resuming import Judged
 from blemish.cli.inspect import STYLES, overlay_name, show, write_overlay
 from blemish.errors import BlemishError, ParameterError
 
@@ -35,13 +36,16 @@ class Wanted(NamedTuple):
     watch: Path | None
     settle: float | None
     new_only: bool
+    resume: bool
     video: Path | None
     every: int | None
     camera: str | None
     reconnect: bool
 
 
-def source_of(wanted: Wanted, out: Path | None, max_pixels: int) -> BaseSource | None:
+def source_of(
+    wanted: Wanted, out: Path | None, max_pixels: int, json_file: Path | None, *, quiet: bool
+) -> BaseSource | None:
     """The source of a stream, checked as far as is cheap; None for images and folders."""
     _check(wanted)
     if wanted.sources:
@@ -53,11 +57,13 @@ def source_of(wanted: Wanted, out: Path | None, max_pixels: int) -> BaseSource |
     if wanted.watch is not None:
         if out is not None and out.resolve().is_relative_to(wanted.watch.resolve()):
             raise ParameterError(f"--out {out}: it lies in the watched folder; give another one")
+        judged = _judged(json_file, quiet=quiet) if wanted.resume else None
         source = WatchedFolder(
             wanted.watch,
             settle=0.5 if wanted.settle is None else wanted.settle,
             existing=not wanted.new_only,
             recursive=True,
+            judged=None if judged is None else judged.has,
             read=partial(read_samples, max_pixels=max_pixels),
         )
     elif wanted.video is not None:
@@ -69,6 +75,15 @@ def source_of(wanted: Wanted, out: Path | None, max_pixels: int) -> BaseSource |
         source = Camera(wanted.camera, reconnect=wanted.reconnect)
     source.check()
     return source
+
+
+def _judged(json_file: Path | None, *, quiet: bool) -> Judged:
+    """The parts in the file of results, which another run of the same command has left."""
+    if json_file is None or str(json_file) == "-":
+        raise ParameterError("--resume goes on where --json FILE ends; name that file")
+    judged = Judged(json_file)
+    say(f"{len(judged)} parts are in {json_file} already", quiet=quiet)
+    return judged
 
 
 def _hush() -> None:
@@ -88,11 +103,14 @@ def _check(wanted: Wanted) -> None:
     for option, given, owner, there in (
         ("--settle", wanted.settle is not None, "--watch", wanted.watch is not None),
         ("--new-only", wanted.new_only, "--watch", wanted.watch is not None),
+        ("--resume", wanted.resume, "--watch", wanted.watch is not None),
         ("--every", wanted.every is not None, "--video", wanted.video is not None),
         ("--reconnect", wanted.reconnect, "--camera", wanted.camera is not None),
     ):
         if given and not there:
             raise ParameterError(f"{option} goes with {owner}; leave it out")
+    if wanted.resume and wanted.new_only:
+        raise ParameterError("--resume judges what came meanwhile, --new-only does not; give one")
 
 
 def run(

@@ -26,7 +26,8 @@ def calibrate(
     false_alarm_rate: Annotated[
         float | None,
         typer.Option(
-            help="Share of good parts that may be rejected. [default: 0.01, unless --threshold]"
+            help="Share of good parts that may be rejected. [default: 0.01, unless a threshold is "
+            "given]"
         ),
     ] = None,
     confidence: Confidence = None,
@@ -36,7 +37,11 @@ def calibrate(
         typer.Option(help="Fail above this score, set by hand, which promises no rate."),
     ] = None,
     review_threshold: Annotated[
-        float | None, typer.Option(help="Review above this score, set by hand.")
+        float | None,
+        typer.Option(
+            help="Review above this score, set by hand. Alone, it leaves the threshold and its "
+            "promise as they are."
+        ),
     ] = None,
     by: options.By = None,
     note: options.Note = "",
@@ -57,6 +62,8 @@ def calibrate(
 
     check_output(json_file, "--json")
     rate = DEFAULT_RATE if false_alarm_rate is None else false_alarm_rate
+    others = (good, false_alarm_rate, confidence, review_rate, threshold)
+    review_alone = review_threshold is not None and all(other is None for other in others)
     # What contradicts itself is refused before the bundle is read.
     asked = rate if threshold is None else false_alarm_rate
     Rule(asked, confidence, review_rate, threshold, review_threshold)
@@ -65,7 +72,10 @@ def calibrate(
         Inspector.changing(bundle, device=device, memory=memory) as inspector,
         progress_bar(quiet=quiet) as progress,
     ):
-        if threshold is not None:
+        if review_alone:
+            assert review_threshold is not None
+            inspector.set_review_threshold(review_threshold, by=who, note=note)
+        elif threshold is not None:
             inspector.set_threshold(
                 threshold,
                 review=review_threshold,

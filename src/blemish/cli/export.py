@@ -39,7 +39,8 @@ def export(
         typer.Option(
             "--images",
             metavar="DIR",
-            help="Images to compare on. [default: good images that the bundle kept]",
+            help="Images to compare on, and to scale int8 on where the bundle kept none: then good "
+            "ones. [default: good images that the bundle kept]",
         ),
     ] = None,
     test: Annotated[
@@ -99,6 +100,7 @@ def export(
 
 def _summary(bundle: Path, output: Path, done: Export) -> dict[str, Any]:
     agreement, graphs = done.agreement, done.manifest.graphs
+    calibration = done.manifest.calibration
     assert graphs is not None
     before, after = agreement.milliseconds
     return {
@@ -113,6 +115,7 @@ def _summary(bundle: Path, output: Path, done: Export) -> dict[str, Any]:
         "tolerance": None if graphs.parity is None else graphs.parity.tolerance,
         "flips": [vars(flip) for flip in agreement.flips],
         "recalibrated": done.recalibrated,
+        "threshold": None if calibration is None else calibration.threshold,
         "ms_per_image": {"pytorch": round(before, 2), "graphs": round(after, 2)},
         "bytes": sum(record.bytes for record in done.manifest.files.values()),
     }
@@ -149,7 +152,8 @@ def _text(summary: dict[str, Any]) -> str:
     spent, flips = summary["ms_per_image"], len(summary["flips"])
     size, difference = summary["bytes"] / 1e6, summary["relative_difference"]
     saved = f"{size:.1f} MB, {summary['runtime']}, {summary['precision']}"
-    parity = f"{summary['images']} images, {flips} with another verdict; maps differ by up to"
+    verdicts = "" if summary["threshold"] is None else f", {flips} with another verdict"
+    parity = f"{summary['images']} images{verdicts}; maps differ by up to"
     allowed = f"{difference:.2g} of the largest value (allowed {summary['tolerance']:g})"
     lines = [
         f"Saved {summary['bundle']} ({saved})",
@@ -158,6 +162,11 @@ def _text(summary: dict[str, Any]) -> str:
     ]
     if summary["recalibrated"]:
         lines.append("  threshold  set again through the graphs, for the same false-alarm rate")
+    if summary["threshold"] is None:
+        lines.append(
+            "  threshold  none, so that all is review: set it on good parts with blemish calibrate "
+            f"{summary['bundle']} GOOD_DIR"
+        )
     if "test" in summary:
         test = summary["test"]
         auroc = test["image_auroc"]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from blemish.cli import _options as options
 from blemish.cli._calibration import Confidence, ReviewRate, calibration_json, calibration_text
 from blemish.cli._output import check_output, say, write_json
+from blemish.cli._processes import one_voice, tells
 from blemish.cli._progress import progress_bar
-from blemish.imaging import MAX_PIXELS
+from blemish.errors import ParameterError
+from blemish.imaging import MAX_PIXELS, Progress, silent
 
 if TYPE_CHECKING:
     from blemish.inspector import Inspector
@@ -21,10 +23,15 @@ DEFAULT_RATE = 0.01
 
 
 def fit(
-    good: Annotated[Path, typer.Argument(metavar="GOOD_DIR", help="A folder of good images.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="PART.blemish", help="The bundle to write.")
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="PART.blemish", help="The bundle to write; see --table."
+        ),
     ],
+    good: Annotated[
+        Path | None, typer.Argument(metavar="[GOOD_DIR]", help="A folder of good images.")
+    ] = None,
     method: options.Method = "hetmm",
     backbone: options.Backbone = None,
     sheets: options.Sheets = None,
@@ -35,8 +42,11 @@ def fit(
     aspect: options.Aspect = "stretch",
     roi: options.Roi = None,
     ignore: options.Ignore = None,
+    golden: options.Golden = None,
     tile: options.Tile = None,
     device: options.Device = "auto",
+    devices: options.Devices = None,
+    nodes: options.Nodes = None,
     seed: options.Seed = 0,
     settings: options.Set = None,
     false_alarm_rate: Annotated[
@@ -57,70 +67,132 @@ def fit(
             help="Keep no good images in the bundle; an update then needs some to calibrate on.",
         ),
     ] = False,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--table",
+            metavar="FILE",
+            help="Many parts, one a row (CSV, JSONL, Parquet; columns name, good and these "
+            "options): -o is the folder of their bundles.",
+        ),
+    ] = None,
+    engine: options.Engine = "local",
+    num_workers: options.NumWorkers = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE|-", help="The summary as JSON.")
     ] = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Learn what good parts look like, calibrate on them, and save a bundle."""
+    """Learn what good parts look like, calibrate on them, and save a bundle; or many, by a table.
+
+    With --table the exit status is 2 when some part failed; the others are done.
+    """
+    asked = {
+        "method": method,
+        "backbone": backbone,
+        "sheets": sheets,
+        "memory": memory,
+        "windows": windows,
+        "size": size,
+        "device": device,
+        "devices": devices,
+        "nodes": nodes,
+        "seed": seed,
+        "settings": settings,
+        "bit_depth": bit_depth,
+        "max_pixels": max_pixels,
+        "keep_pictures": not no_pictures,
+        "align": align,
+        "aspect": aspect,
+        "roi": roi,
+        "ignore": ignore,
+        "golden": golden,
+        "tile": tile,
+        "false_alarm_rate": false_alarm_rate,
+        "confidence": confidence,
+        "review_rate": review_rate,
+    }
+    check_output(json_file, "--json")
+    if (good is None) == (table is None):
+        raise ParameterError("give a folder of good images, or --table with a row for each part")
+    if table is not None:
+        _fit_table(table, output, asked, engine, num_workers, json_file, quiet)
+    if num_workers is not None or engine != "local":
+        raise ParameterError("--engine and --num-workers go with --table; leave them out")
+    assert good is not None
+    with one_voice(), progress_bar(quiet=quiet or not tells()) as progress:
+        found = learned(good, output, asked, progress)
+    if found is None:
+        return
+    summary, remarks = found
+    write_json(json_file, summary)
+    if str(json_file) != "-":
+        say("\n".join([_text(summary), *(f"  {remark}" for remark in remarks)]), quiet=quiet)
+
+
+def learned(
+    good: Path, output: Path, asked: dict[str, Any], progress: Progress = silent
+) -> tuple[dict[str, Any], list[str]] | None:
+    """Learn, calibrate and save by the options `asked`; the summary, and remarks for people.
+
+    None in a process that has only trained along: the first one tells.
+    """
     from blemish.bundle import check_target
+    from blemish.learning import started
     from blemish.verdict import Rule
 
     check_target(output)
-    check_output(json_file, "--json")
-    inspector = options.build_inspector(
-        method=method,
-        backbone=backbone,
-        sheets=sheets,
-        memory=memory,
-        windows=windows,
-        size=size,
-        device=device,
-        seed=seed,
-        settings=settings,
-        bit_depth=bit_depth,
-        max_pixels=max_pixels,
-        keep_pictures=not no_pictures,
-        align=align,
-        aspect=aspect,
-        roi=roi,
-        ignore=ignore,
-        tile=tile,
-    )
-    started = time.perf_counter()
+    promised = {name: asked[name] for name in ("false_alarm_rate", "confidence", "review_rate")}
+    inspector = options.build_inspector(**{k: v for k, v in asked.items() if k not in promised})
+    began = time.perf_counter()
     given = inspector.calibration_parts(good)
     # What cannot be promised is refused before the work.
-    rate = false_alarm_rate if false_alarm_rate is not None else _least(given, confidence)
-    Rule(rate, confidence, review_rate).check(given)
-    with progress_bar(quiet=quiet) as progress:
-        inspector.fit(good, by=options.login_name(), progress=progress)
-        parts = inspector.calibration_parts()
-        if false_alarm_rate is None:
-            rate = _least(parts, confidence)
-        inspector.calibrate(
-            false_alarm_rate=rate,
-            confidence=confidence,
-            review_rate=review_rate,
-            progress=progress,
-        )
+    wanted, confidence = promised["false_alarm_rate"], promised["confidence"]
+    rate = wanted if wanted is not None else _least(given, confidence)
+    Rule(rate, confidence, promised["review_rate"]).check(given)
+    first = started(inspector.detector, asked["device"])
+    inspector.fit(good, by=options.login_name(), progress=progress if first else silent)
+    if not first:
+        return None
+    parts = inspector.calibration_parts()
+    if wanted is None:
+        rate = promised["false_alarm_rate"] = _least(parts, confidence)
+    inspector.calibrate(**promised, progress=progress)
     manifest = inspector.save(output)
-    summary = _summary(inspector, output, time.perf_counter() - started)
+    summary = _summary(inspector, output, time.perf_counter() - began)
     summary["bytes"] = sum(record.bytes for record in manifest.files.values())
-    write_json(json_file, summary)
+    remarks = []
+    if inspector.align_choice is not None:
+        remarks.append(f"align      {inspector.align_choice}")
+    remarks += [f"{name:<10} {value}" for name, value in inspector.detector.decisions().items()]
+    if parts < given:
+        remarks.append(f"{given - parts} pictures were there more than once; once counts.")
+    if rate > DEFAULT_RATE and wanted is None:
+        needed = Rule(DEFAULT_RATE, confidence).needed
+        remarks.append(f"For a rate of {DEFAULT_RATE:g}, show {needed} good parts or more.")
+    return summary, remarks
+
+
+def _fit_table(
+    table: Path,
+    folder: Path,
+    asked: dict[str, Any],
+    engine: str,
+    workers: int | None,
+    json_file: Path | None,
+    quiet: bool,
+) -> NoReturn:
+    """Fit every row of a table; ends the command with its status."""
+    from blemish.cli import _table
+
+    with progress_bar(quiet=quiet) as progress:
+        rows = _table.fit_table(
+            table, folder, asked, engine=engine, workers=workers, progress=progress
+        )
+    write_json(json_file, rows)
     if str(json_file) != "-":
-        say(_text(summary), quiet=quiet)
-        if inspector.align_choice is not None:
-            say(f"  align      {inspector.align_choice}", quiet=quiet)
-        for name, value in inspector.detector.decisions().items():
-            say(f"  {name:<10} {value}", quiet=quiet)
-        if parts < given:
-            say(f"  {given - parts} pictures were there more than once; once counts.", quiet=quiet)
-        if rate > DEFAULT_RATE and false_alarm_rate is None:
-            say(
-                f"  For a rate of {DEFAULT_RATE:g}, show {Rule(DEFAULT_RATE, confidence).needed} "
-                "good parts or more.",
-                quiet=quiet,
-            )
+        say(_table.text(rows, folder), quiet=quiet)
+    raise typer.Exit(2 if any(row["status"] == "failed" for row in rows) else 0)
 
 
 def _least(parts: int, confidence: float | None) -> float:

@@ -55,6 +55,12 @@ def inspect(
     new_only: Annotated[
         bool, typer.Option("--new-only", help="With --watch: leave out what is there already.")
     ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="With --watch: leave out what has its line in --json's file already."
+        ),
+    ] = False,
     video: Annotated[
         Path | None, typer.Option("--video", metavar="FILE", help="The frames of a video.")
     ] = None,
@@ -81,9 +87,9 @@ def inspect(
 
     check_output(json_file, "--json")
     wanted = streaming.Wanted(
-        sources or [], watch, settle, new_only, video, every, camera, reconnect
+        sources or [], watch, settle, new_only, resume, video, every, camera, reconnect
     )
-    stream = streaming.source_of(wanted, out, max_pixels)
+    stream = streaming.source_of(wanted, out, max_pixels, json_file, quiet=quiet)
     if out is not None and out.exists() and not out.is_dir():
         raise ParameterError(f"--out {out}: this is a file; give a folder")
     sources = sources or []
@@ -154,6 +160,7 @@ def write_overlay(inspector: Inspector, image: Any, target: Path, result: Any) -
         threshold=None if calibration is None else calibration.region_level(result.score),
         regions=result.regions,
         scale=max(result.score, 1e-6) if calibration is None else None,
+        counted=result.image_counted,
     )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -96,12 +96,14 @@ class TiledEngine(Engine):
         self, images: Images, positions: Sequence[int], progress: Progress = silent
     ) -> Tensors:
         """What `added` keeps of tall images, tile by tile."""
-        found: list[Tensors] = []
-        for number, engine in enumerate(self.tiles):
-            progress("learning", number, len(self.tiles))
-            found.append(engine.sheets_of(tile_images(images, number, len(self.tiles)), positions))
-        progress("learning", len(self.tiles), len(self.tiles))
-        return _joined(found)
+        found: list[list[Tensors]] = [[] for _ in self.tiles]
+        progress("learning", 0, len(positions))
+        for done, position in enumerate(positions, start=1):  # so that each image is read once
+            pieces = cut(images[position], len(self.tiles))
+            for engine, piece, own in zip(self.tiles, pieces, found, strict=True):
+                own.append(engine.sheets_of([piece], [0]))
+            progress("learning", done, len(positions))
+        return _joined([_stacked(own) for own in found])
 
     def added(self, sheets: Mapping[str, npt.NDArray[np.generic]], samples: int) -> Self:
         """With `samples` more images, whose `sheets_of` are given."""
@@ -184,6 +186,11 @@ def untiled(tensors: Mapping[str, npt.NDArray[np.generic]], tiles: int) -> list[
             raise ParameterError(f"there is no tile for the tensor '{name}'")
         found[int(number)][rest] = value
     return found
+
+
+def _stacked(parts: Sequence[Tensors]) -> Tensors:
+    """One image's sheets after the other's."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _joined(tiles: Sequence[Tensors]) -> Tensors:

@@ -46,6 +46,7 @@ from blemish.inspector.snapshot import Snapshot, calibration_record, recorded_ru
 from blemish.inspector.updating import keeps_pictures, picture_content, timestamp
 from blemish.learning import detector_of
 from blemish.runtime import graph_engine
+from blemish.verdict import Calibration
 
 Folder = str | os.PathLike[str]
 MOST_IMAGES = 50  # kept good images that parity is measured on, unless images are given
@@ -76,34 +77,37 @@ def export(
     Parity is measured on `images` (a folder, paths, arrays) or on the good images that the
     inspector kept. Raises ExportError, with nothing written, where a map differs by more than
     `tolerance` of the largest value (default: 1e-3 in float32), or a verdict does. A lower
-    `precision` is calibrated on the good images again, through the graphs.
+    `precision` is calibrated on the kept good images again, through the graphs; where none were
+    kept, int8 is scaled on `images`, and the export has no threshold until it is calibrated.
     """
     check_target(Path(folder))
     now = inspector.snapshot()
     detector = detector_of(now.engine)
     learned = _learned_images(now)
-    if precision == "int8" and learned is None:
-        raise ExportError(
-            "int8 is scaled on good images, and this bundle kept none; fit again with pictures, "
-            "or export in float32"
-        )
     scaled_on: Images | None = learned
-    if isinstance(now.engine, TiledEngine) and learned is not None:
-        scaled_on = tile_images(learned, 0, len(now.engine.tiles))
+    if learned is None and images is not None:
+        scaled_on = inspector.sequence(images)
+    if precision == "int8" and scaled_on is None:
+        raise ExportError(
+            "int8 is scaled on good images, and this bundle kept none"
+            f"{'' if now.engine.updates else f', as {now.manifest.method} never does'}; give some "
+            "good parts with --images DIR, or export in float32"
+        )
+    if isinstance(now.engine, TiledEngine) and scaled_on is not None:
+        scaled_on = tile_images(scaled_on, 0, len(now.engine.tiles))
     size = (inspector.view.size, inspector.view.size)
     graphs = graphs_of(detector, size, to, precision, scaled_on)
     manifest, contents = _draft(now, inspector, graphs, to, precision, folder, by)
     engine = _engine(manifest, contents, detector, os.fspath(folder))
-    calibration, rule = now.calibration, recorded_rule(now.manifest)
-    again = precision != "float32" and calibration is not None and learned is not None
-    if again and rule is not None and learned is not None:
-        own = own_templates(now.manifest.good, now.manifest.templates)
-        calibration = calibrated(engine, learned, own, rule, progress)
-        manifest = manifest.model_copy(update={"calibration": calibration_record(calibration)})
+    before = after = now.calibration
+    again = precision != "float32" and before is not None
+    if again:
+        # Scores in another precision are others, for which the old threshold promises nothing.
+        after = _calibrated(now, engine, learned, progress)
+        before = None if after is None else before  # without both, verdicts cannot be compared
+        manifest = manifest.model_copy(update={"calibration": calibration_record(after)})
     shown = _parity_images(inspector, now, images)
-    agreement = compare_engines(
-        now.engine, engine, shown, (now.calibration, calibration), progress=progress
-    )
+    agreement = compare_engines(now.engine, engine, shown, (before, after), progress=progress)
     limit = TOLERANCES[precision] if tolerance is None else tolerance
     _check(agreement, limit, precision)
     parity = ParityRecord(
@@ -120,7 +124,18 @@ def export(
     vectors = vectors_of(engine, shown)
     contents[VECTORS] = lambda: pack(vectors)
     written = write_versions(folder, [Draft(manifest, contents)])[-1]
-    return Export(written, agreement, again)
+    return Export(written, agreement, again and after is not None)
+
+
+def _calibrated(
+    now: Snapshot, engine: Engine, learned: Chosen | None, progress: Progress
+) -> Calibration | None:
+    """What was asked of the thresholds, from scores of the engine; None without good images."""
+    rule = recorded_rule(now.manifest)
+    if learned is None or rule is None:
+        return None
+    own = own_templates(now.manifest.good, now.manifest.templates)
+    return calibrated(engine, learned, own, rule, progress)
 
 
 def _draft(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,14 +21,21 @@ from torch import Tensor
 from blemish.errors import BlemishError, ParameterError
 from blemish.hetmm.bank import BLOCK_SHEETS, TILE, Block, TileBank
 
+BandMap = Callable[[Callable[[Tensor], Tensor], Iterable[Tensor]], Iterable[Tensor]]
+"""Applies a function that can be pickled to each band, as `map` does: results in order."""
+
 MEBIBYTE = 1 << 20
 _BUFFERED_SHARE = 4  # sheets not yet written take at most this part of the memory allowed
 
 
 class ScratchFile:
-    """A temporary file of bytes that is gone when the object is; threads may share it."""
+    """A temporary file of bytes that is gone when the object is; threads may share it.
 
-    def __init__(self) -> None:
+    `holds` and `otherwise` say in errors what lies in it, and what else helps when it is too large.
+    """
+
+    def __init__(self, holds: str = "templates", otherwise: str = "allow more memory") -> None:
+        self._holds, self._otherwise = holds, otherwise
         self._file = tempfile.TemporaryFile(prefix="blemish-")  # noqa: SIM115 - lives as we do
         self._lock = threading.Lock()
         weakref.finalize(self, self._file.close)
@@ -41,9 +48,9 @@ class ScratchFile:
             self._file.flush()
         except OSError as error:
             raise BlemishError(
-                f"the templates' scratch file in {tempfile.gettempdir()} could not be written "
+                f"the {self._holds}' scratch file in {tempfile.gettempdir()} could not be written "
                 f"({error.strerror or error}); free space there, name another folder in TMPDIR, "
-                "or allow more memory"
+                f"or {self._otherwise}"
             ) from error
 
     def read(self, start: int, size: int) -> Tensor:
@@ -53,7 +60,7 @@ class ScratchFile:
             self._file.seek(start)
             got = self._file.readinto(raw.data)
         if got != size:
-            raise BlemishError("the templates' scratch file was cut off; load the bundle again")
+            raise BlemishError(f"the {self._holds}' scratch file was cut off; begin again")
         return torch.from_numpy(raw)
 
 
@@ -161,18 +168,25 @@ class BankBuilder:
 
 
 def select_by_band(
-    bank: TileBank, choose: Callable[[Tensor], Tensor], dtype: torch.dtype, memory: int | None
+    bank: TileBank,
+    choose: Callable[[Tensor], Tensor],
+    dtype: torch.dtype,
+    memory: int | None,
+    *,
+    mapping: BandMap = map,
 ) -> TileBank:
     """A bank of prototypes chosen at each pixel, one row of tiles [N, C, t, W] at a time.
 
-    `choose` gives the sheets [K, t, W] taken from such a band; they become the sources.
+    `choose` gives the sheets [K, t, W] taken from such a band; they become the sources. `mapping`
+    gives its results for all bands, in their order.
     """
     if bank.has_sources:
         raise ParameterError("prototypes are selected from whole sheets, not from other prototypes")
     bands, sources = [], []
-    for row in range(bank.tile_grid[0]):
-        band = bank.band(row)
-        chosen = choose(band)
+    rows = range(bank.tile_grid[0])
+    for row, found in zip(rows, mapping(choose, map(bank.band, rows)), strict=True):
+        band = bank.band(row)  # again, for another process may have had it
+        chosen = found.to(band.device)
         index = chosen[:, None].expand(-1, band.shape[1], -1, -1)
         bands.append(band.gather(0, index).to(dtype))
         sources.append(chosen.int())

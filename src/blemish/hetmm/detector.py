@@ -21,6 +21,7 @@ from blemish.engine import Images, Nearest, Parts
 from blemish.errors import NoImagesError, NotFittedError
 from blemish.features import Backbone, create_backbone, precision_dtype
 from blemish.hetmm.augmentation import augmented
+from blemish.hetmm.chunks import BandMap
 from blemish.hetmm.explain import Picture, Pictures, Point, explain_image, find_witnesses, peak
 from blemish.hetmm.fitting import a_pixel, a_sheet, choose_windows, fill_banks, keep_prototypes
 from blemish.hetmm.free import FreeBank
@@ -96,6 +97,12 @@ class HETMM(Detector):
         self.precision = precision
         self.batch_size = batch_size
         self.memory = memory
+        self.band_map: BandMap = map
+
+    def select_with(self, band_map: BandMap) -> Self:
+        """Choose prototypes by `band_map` in place of `map`: in processes, say; returns self."""
+        self.band_map = band_map
+        return self
 
     def fit(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from blemish.features import precision_dtype
 from blemish.hetmm.bank import TileBank
 from blemish.hetmm.chunks import BankBuilder, select_by_band
 from blemish.hetmm.free import FreeBuilder, principal_components
-from blemish.hetmm.selection import WHOLE_SHEETS, select, whole_sheets
+from blemish.hetmm.selection import WHOLE_SHEETS, Method, select, whole_sheets
 from blemish.hetmm.settings import free_levels, levels_on
 from blemish.hetmm.storing import Bank, storage_dtype
 from blemish.hetmm.windows import Choice, Image, Windows, choose, ways
@@ -119,24 +120,36 @@ def keep_prototypes(detector: HETMM, seed: int, progress: Progress) -> None:
             detector.banks_[index] = _prototypes(detector, bank, seed, report)
 
 
+@dataclass(frozen=True)
+class Choose:
+    """Chooses prototypes in bands of sheets [N, C, h, W]; another process may do it."""
+
+    count: int
+    method: Method
+    seed: int
+
+    def __call__(self, band: Tensor) -> Tensor:
+        """The sheets [K, h, W] taken."""
+        return select(band.float(), self.count, method=self.method, seed=self.seed)
+
+
 def _prototypes(
     detector: HETMM, bank: TileBank, seed: int, progress: Callable[[int, int], None]
 ) -> TileBank:
     assert detector.sheets is not None
-    count, pixels, done = detector.sheets, bank.height * bank.width, 0
+    choose = Choose(detector.sheets, detector.selection, seed)
+    pixels, done = bank.height * bank.width, 0
 
-    def choose_band(band: Tensor) -> Tensor:
+    def mapping(function: Callable[[Tensor], Tensor], bands: Iterable[Tensor]) -> Iterator[Tensor]:
         nonlocal done
-        before, done = done, done + band.shape[2] * band.shape[3]
-        return select(
-            band.float(),
-            count,
-            method=detector.selection,
-            seed=seed,
-            progress=lambda part, _: progress(before + part, pixels),
-        )
+        progress(0, pixels)
+        for chosen in detector.band_map(function, bands):
+            done += chosen.shape[1] * chosen.shape[2]
+            progress(done, pixels)
+            yield chosen
 
-    return select_by_band(bank, choose_band, precision_dtype(detector.precision), detector.memory)
+    dtype = precision_dtype(detector.precision)
+    return select_by_band(bank, choose, dtype, detector.memory, mapping=mapping)
 
 
 def a_sheet(values: Sequence[int], copies_each: int) -> Tensor:

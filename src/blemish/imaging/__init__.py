@@ -12,7 +12,13 @@ from blemish.imaging.files import (
     umask,
 )
 from blemish.imaging.measures import measured
-from blemish.imaging.reading import MAX_PIXELS, read_image, read_samples
+from blemish.imaging.reading import (
+    MAX_PIXELS,
+    largest_file,
+    read_encoded,
+    read_image,
+    read_samples,
+)
 from blemish.imaging.sequence import ImageSequence, Progress, digest, silent
 from blemish.imaging.tiled_view import TiledView, framed, view_from_dict
 from blemish.imaging.tiling import Tiling
@@ -20,7 +26,9 @@ from blemish.imaging.view import Seen, View
 
 __all__ = [
     "read_image",
+    "read_encoded",
     "read_samples",
+    "largest_file",
     "MAX_PIXELS",
     "View",
     "Seen",

@@ -33,6 +33,7 @@ GAIN = 0.25  # of the distance that a freer motion must save,
 LEVEL = 0.5  # and grey levels of 255: less is a fraction of a pixel, or noise
 _SLACK = 0.15  # of what counts that may be missing, beyond what good parts miss
 _TIGHT = 0.1  # residual that is never a misplaced part: a defect can have as much
+_UNLIKE = 0.5  # residual of the middle good part that a golden image is refused at
 _FLAT = 1e-3  # standard deviation in [0, 1] of a picture without texture
 
 Grey = npt.NDArray[np.float32]
@@ -135,7 +136,11 @@ class _Learner:
             return replace(self.view, align="none", golden=found), choice
         others = [at for at in spaced(len(self.images), JUDGED) if at != position]
         judged = self._sketches(others)
+        if position is None:  # one of them all the same, perhaps, which fits itself too well
+            judged = [one for one in judged if not one.shows(sketch)] or judged
         placed = _placements(sketch, mask, mode, judged)
+        if position is None:
+            _check_alike(placed)
         seldom = ~_often_shown(sketch, judged, placed)
         if seldom.any():
             mask = ~_enlarged(seldom, hw) if mask is None else mask & ~_enlarged(seldom, hw)
@@ -197,6 +202,17 @@ def _placements(
         return [Placement(np.eye(3), 0.0, 1.0)] * len(sketches)
     aligner = Aligner(golden, mask, mode)
     return [aligner.place(sketch) for sketch in sketches]
+
+
+def _check_alike(placed: Sequence[Placement]) -> None:
+    """Raise ParameterError where good parts are not like the golden image that was given."""
+    middle = float(np.median([one.residual for one in placed]))
+    if not middle <= _UNLIKE:
+        raise ParameterError(
+            f"the good images cannot be aligned with the golden image (half of them have a "
+            f"residual of {middle:.2f} or more, where 0 is a perfect fit); give a picture of a "
+            "good part of the same kind, or leave the golden image out"
+        )
 
 
 def _limits(placed: Sequence[Placement]) -> tuple[float, float]:

@@ -77,6 +77,17 @@ def read_samples(source: Source, *, max_pixels: int = MAX_PIXELS) -> Samples:
     return decode(data, name, max_pixels)
 
 
+def read_encoded(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> bytes:
+    """The bytes of an image's file as they stand; raises what `read_image` would for the file."""
+    data, _ = _load(path, max_pixels)
+    return data
+
+
+def largest_file(max_pixels: int = MAX_PIXELS) -> int:
+    """More bytes than any image of so many pixels needs: a larger file is not read."""
+    return _MAX_BYTES_PER_PIXEL * max_pixels + _SPARE_BYTES
+
+
 def _check_options(order: str, bit_depth: int | None, max_pixels: int) -> None:
     if order not in ("rgb", "bgr"):
         raise ParameterError(f"order is {order!r}; give 'rgb' or 'bgr'.")
@@ -96,7 +107,7 @@ def _load(source: object, max_pixels: int) -> tuple[bytes, str]:
     elif isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         name = os.fsdecode(path)
-        data = _load_path(name, _MAX_BYTES_PER_PIXEL * max_pixels + _SPARE_BYTES)
+        data = _load_path(name, largest_file(max_pixels))
     elif callable(read := getattr(source, "read", None)):
         label = getattr(source, "name", None)
         name = label if isinstance(label, str) else "image bytes"

@@ -50,6 +50,10 @@ class Sketch:
             _level(fine, hw), _level(_smooth(high), hw), _level(_smooth(low), hw), _level(thumb, hw)
         )
 
+    def shows(self, other: Sketch) -> bool:
+        """Whether it is of the same picture."""
+        return np.array_equal(self.fine.grey, other.fine.grey)
+
 
 def shrunk_mask(mask: npt.NDArray[np.bool_], hw: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """A mask [H, W] at another size: where at least half of each pixel is in it."""

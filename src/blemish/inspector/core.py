@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from blemish.bundle import Manifest, locked
 from blemish.engine import Laps
+from blemish.errors import CalibrationError
 from blemish.imaging import (
     MAX_PIXELS,
     ImageSequence,
@@ -52,9 +53,9 @@ class Inspector(Present):
     that larger images are cut into, each seen at `size` with templates of its own. `align` lays
     each part where the golden image has it (`none`, `translation`, `rigid`, `similarity`,
     `homography`, or `auto` to choose from the good images), `aspect` is `stretch` or `pad`; `roi`
-    and `ignore` are areas of the golden image (imaging/areas.py). With
-    `keep_pictures` its bundle holds the good images as the detector sees them, for calibrating
-    again after an update.
+    and `ignore` are areas of the golden image (imaging/areas.py), which is `golden` (an image as
+    `inspect` takes it) or one of the good images. With `keep_pictures` its bundle holds the good
+    images as the detector sees them, for calibrating again after an update.
 
     Threads may inspect while one changes it: each result is of the version before or after.
     """
@@ -75,9 +76,11 @@ class Inspector(Present):
         roi: Any = None,
         ignore: Any = None,
         tile: int | None = None,
+        golden: Any = None,
     ) -> None:
         self.view: View | TiledView = View(size=size, aspect=aspect, align=align)
         self.align, self.roi, self.ignore, self.tile = align, roi, ignore, tile
+        self.golden = golden
         self.align_choice: AlignChoice | None = None  # why `auto` aligns as it does, after `fit`
         self.device = device
         self.seed = seed
@@ -101,8 +104,9 @@ class Inspector(Present):
         learning = learning_floor()
         images = self.sequence(source)
         self.view, self.align_choice = learned_view(
-            self.view, images, self.align, self.roi, self.ignore, self.tile, progress
-        )
+            self.view, images, self.align, self.roi, self.ignore, self.tile, progress,
+            golden=None if self.golden is None else self.read(self.golden),
+        )  # fmt: skip
         images = images.viewed(self.view)
         started = time.perf_counter()
         images, digests = distinct(images, images.digests(progress))
@@ -168,6 +172,22 @@ class Inspector(Present):
         """
         rule = Rule(threshold=threshold, review_threshold=review)
         return self._set_thresholds(rule, source, Who(by, note), progress)
+
+    def set_review_threshold(self, threshold: float, *, by: str = "", note: str = "") -> Self:
+        """Send parts above this score to review; the threshold and its promise stay as they are.
+
+        It makes a version as `calibrate` does, in place of a review rate too. Raises
+        CalibrationError without a calibration, ParameterError above the threshold.
+        """
+        with self._changing:
+            rule = updating.asked_rule(self._fitted(), None)
+            if rule is None or self.calibration is None:
+                raise CalibrationError(
+                    "There is no threshold yet that a review threshold could lie below; calibrate "
+                    "for a false-alarm rate, or set a threshold, first"
+                )
+            rule = replace(rule, review_rate=None, review_threshold=threshold)
+            return self._set_thresholds(rule, None, Who(by, note), silent)
 
     def _set_thresholds(self, rule: Rule, source: Any, who: Who, progress: Progress) -> Self:
         with self._changing:

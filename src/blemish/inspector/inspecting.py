@@ -61,5 +61,6 @@ def inspected(
         timings=laps.spent,
         measures=measures,
         matrix=None if view.covers_image else seen.matrix,
+        counted=inside,
         **judged._asdict(),
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from blemish.errors import ParameterError
 from blemish.imaging import ImageSequence, Progress, TiledView, Tiling, View
+from blemish.imaging.geometry import Pixels
 from blemish.imaging.view import Align
 
 if TYPE_CHECKING:
@@ -20,11 +22,18 @@ def learned_view(
     ignore: Any,
     tile: int | None,
     progress: Progress,
+    golden: Pixels | None = None,
 ) -> tuple[View | TiledView, AlignChoice | None]:
     """The view with what it needs of good images, and the choice that was made for `auto`.
 
     What an earlier fit chose and learned is asked anew. `tile` is the tiles' side in pixels.
+    Raises ParameterError for a `golden` image [H, W, 3] that nothing would be laid onto.
     """
+    if golden is not None and align == "none" and roi is None and ignore is None:
+        raise ParameterError(
+            "a golden image is what parts are laid onto and areas are drawn on; say how to align, "
+            "or give a region of interest or an ignore region, or leave it out"
+        )
     from blemish.imaging.learning import learn_view
 
     base = view.base if isinstance(view, TiledView) else view
@@ -33,6 +42,7 @@ def learned_view(
         images.sources(),
         roi=roi,
         ignore=ignore,
+        golden=golden,
         progress=progress,
     )
     if tile is None:

@@ -3,7 +3,7 @@
 from blemish.hetmm import HETMM
 from blemish.learning.device import resolve_device
 from blemish.learning.engine import TorchEngine, detector_of
-from blemish.learning.fitting import Fitted, fitted
+from blemish.learning.fitting import Fitted, fitted, started
 from blemish.learning.registry import DETECTORS
 from blemish.learning.restoring import restored
 
@@ -16,4 +16,5 @@ __all__ = [
     "fitted",
     "resolve_device",
     "restored",
+    "started",
 ]

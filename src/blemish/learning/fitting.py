@@ -26,6 +26,11 @@ class Fitted:
     templates: tuple[int, ...]
 
 
+def started(detector: Detector, device: str) -> bool:
+    """Start the other processes that `detector` learns with; whether this is the first of all."""
+    return detector.start(resolve_device(device))
+
+
 def fitted(
     detector: Detector,
     images: Images,

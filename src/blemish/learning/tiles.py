@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from blemish.detector import batches
-from blemish.engine import Images, TiledEngine, tile_images
-from blemish.engine.tiled import cut
+from blemish.engine import Images, TiledEngine
 from blemish.errors import ParameterError
 from blemish.features import create_backbone
 from blemish.hetmm import HETMM
 from blemish.hetmm.selection import whole_sheets
 from blemish.imaging import Progress, Tiling, silent
 from blemish.learning.engine import TorchEngine
+from blemish.learning.once import ReadOnce
 
 _BATCH = 8
 # The filter bank learns what texture is like from so many good images' tiles.
@@ -42,8 +40,9 @@ def fitted_tiles(
     backbone = create_backbone(
         detector.backbone, levels=detector.levels, taps=detector.taps, seed=seed
     ).to(device)
+    once = ReadOnce(images, len(tiling))
     if backbone.needs_fit:
-        seen = _AllTiles(images, len(tiling))
+        seen = _AllTiles(once, len(tiling))
 
         def read() -> Iterator[torch.Tensor]:
             found = batches(
@@ -56,10 +55,8 @@ def fitted_tiles(
     engines = []
     for number in range(len(tiling)):
         progress("tiles", number, len(tiling))
-        one = type(detector)(**detector.parameters())
-        one.fit(
-            tile_images(images, number, len(tiling)), device=device, seed=seed, backbone=backbone
-        )
+        one = type(detector)(**detector.parameters()).select_with(detector.band_map)
+        one.fit(once.tile(number), device=device, seed=seed, backbone=backbone)
         engines.append(TorchEngine(one, device))
     progress("tiles", len(tiling), len(tiling))
     return TiledEngine(engines, tiling)
@@ -68,16 +65,13 @@ def fitted_tiles(
 class _AllTiles(Sequence[Any]):
     """The tiles of a few tall images, one after the other."""
 
-    def __init__(self, images: Images, tiles: int) -> None:
+    def __init__(self, images: ReadOnce, tiles: int) -> None:
         self._images, self._tiles = images, tiles
         self._chosen = whole_sheets(len(images), min(_LEARNED_FROM, len(images)))
-        self._last: tuple[int, npt.NDArray[np.float32]] | None = None
 
     def __len__(self) -> int:
         return len(self._chosen) * self._tiles
 
     def __getitem__(self, index: Any) -> Any:
         image, tile = divmod(index, self._tiles)
-        if self._last is None or self._last[0] != image:
-            self._last = (image, cut(self._images[self._chosen[image]], self._tiles))
-        return self._last[1][tile]
+        return self._images.piece(self._chosen[image], tile)

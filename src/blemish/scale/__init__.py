@@ -1,1 +1,6 @@
-"""Past one machine: very many images, many inspectors, on engines that exist."""
+"""Past one machine: scoring of very many images, many inspectors at once, on existing engines."""
+
+from blemish.scale.maps import packed_map, read_map
+from blemish.scale.running import Summary, score
+
+__all__ = ["Summary", "packed_map", "read_map", "score"]

@@ -6,11 +6,14 @@ from ipaddress import ip_address
 
 from blemish.station.figures import Figures
 from blemish.station.inspecting import Inspecting
+from blemish.station.keeping import Keeping
 from blemish.station.parts import Every, PartHealth, StationPart
 from blemish.station.people import People
 from blemish.station.review import Reviewing
 from blemish.station.settings import Settings
 from blemish.station.shelf import Shelf
+from blemish.station.sinks import make_sinks
+from blemish.station.sources import make_sources
 from blemish.station.store import Database, PictureStore
 
 LOOK = 2.0  # s between two looks at the folder of bundles
@@ -39,7 +42,13 @@ class Station:
         self.figures = Figures(self.inspecting, self.shelf, self.health)
         self.inspecting.listeners.append(self.figures)
         self.reviewing = Reviewing(self)
-        self.parts: list[StationPart] = [Every("bundles", LOOK, self.shelf.refresh)]
+        # In this order they start; in the other one they stop: no part comes without its sinks.
+        self.parts: list[StationPart] = [
+            Every("bundles", LOOK, self.shelf.refresh),
+            Keeping(self.database, self.pictures, settings.retention),
+            *make_sinks(settings, self.database, self.inspecting),
+            *make_sources(settings, self.inspecting),
+        ]
 
     @property
     def anonymous(self) -> bool:

@@ -51,6 +51,12 @@ class BusyError(StationError):
         self.retry_after = retry_after
 
 
+class LateError(BusyError):
+    """It takes longer than its sender should wait; it goes on, and can be asked for again."""
+
+    code = "late"
+
+
 class StoreError(StationError):
     """The database cannot be used."""
 

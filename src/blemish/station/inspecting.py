@@ -31,7 +31,8 @@ LONGEST_NAME = 255
 class Part:
     """A part to be inspected: its image as it came, and what its sender says of it.
 
-    With a `request_key` the same request is recorded once, however often it comes.
+    With a `request_key` the same request is recorded once, however often it comes. `arrived` is
+    when it came, by `time.monotonic`: what must be answered in time counts from then.
     """
 
     inspector: str
@@ -42,6 +43,7 @@ class Part:
     correlation_id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     request_key: str | None = None
+    arrived: float = field(default_factory=time.monotonic, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("part_id", "correlation_id"):
@@ -64,13 +66,13 @@ class Listener(Protocol):
     """Who wants to know of parts as they come and of results as they are recorded."""
 
     def arrived(self, part: Part, key: str) -> None:
-        """A part was admitted; its inspection will have the id `key`."""
+        """A part came, admitted or not; its inspection would have the id `key`."""
 
     def recorded(self, judged: Judged) -> None:
         """A part's result is in the store."""
 
     def lost(self, part: Part, key: str, error: Exception) -> None:
-        """A part could not be recorded, and whoever sent it was told so."""
+        """A part was refused or could not be recorded, and whoever sent it was told so."""
 
 
 class Inspecting:
@@ -109,31 +111,42 @@ class Inspecting:
 
         Raises UnknownError for an inspector that is not there.
         """
-        self.shelf.get(part.inspector)
+        key = self._arrive(part)
         if not self._places.acquire(blocking=False):
             wait = self._waiting * self._mean_ms / 1e3 / self.limits.workers
-            raise BusyError(
+            busy = BusyError(
                 f"{self._waiting} parts are waiting already; send this one again in a moment",
                 retry_after=max(1.0, wait),
             )
-        return self._begin(part)
+            self._tell("lost", part, key, busy)
+            raise busy
+        return self._begin(part, key)
 
     def inspect(self, part: Part) -> tuple[Judged, bool]:
         """Wait for a place, then for the result."""
-        self.shelf.get(part.inspector)
+        key = self._arrive(part)
         self._places.acquire()
-        return self._begin(part).result()
+        return self._begin(part, key).result()
 
     def close(self) -> None:
         """Finish what was begun."""
         self._pool.shutdown(wait=True)
 
-    def _begin(self, part: Part) -> Future[tuple[Judged, bool]]:
+    def _arrive(self, part: Part) -> str:
+        """Told before anything can refuse the part: an output must not show the last one's pass."""
+        key = new_id()
+        self._tell("arrived", part, key)
+        try:
+            self.shelf.get(part.inspector)
+        except StationError as error:
+            self._tell("lost", part, key, error)
+            raise
+        return key
+
+    def _begin(self, part: Part, key: str) -> Future[tuple[Judged, bool]]:
         with self._lock:
             self._waiting += 1
         try:
-            key = new_id()
-            self._tell("arrived", part, key)
             future = self._pool.submit(self._whole, part, key)
         except BaseException:
             self._leave()

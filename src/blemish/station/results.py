@@ -1,16 +1,19 @@
 """A recorded inspection as JSON: what `blemish inspect` prints, and where and how it is on record.
 
-The API answers with it and every sink sends it; `schema` names its version (docs/station.md).
+The API answers with it and every sink sends it; `schema` names its version, which the file
+result.schema.json describes.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from blemish.station.store import Judged
 
 SCHEMA = "blemish.result/1"
+RESULT_SCHEMA = Path(__file__).with_name("result.schema.json")  # JSON Schema 2020-12
 API = "/api/v1"
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from blemish.errors import ParameterError
 from blemish.station.core import Station, is_loopback
@@ -30,8 +33,21 @@ def serve(station: Station) -> None:
         timeout_graceful_shutdown=int(settings.limits.timeout_s) + 1,
         server_header=False,
     )
-    with listening:
+    with listening, _signals_end_it():
         uvicorn.Server(config).run(sockets=[listening])
+
+
+@contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """Uvicorn raises the signal that ended it once more at its end; that is no failure here."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda *_: None)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def check_reach(station: Station) -> None:
@@ -54,10 +70,7 @@ def _bound(host: str, port: int) -> socket.socket:
     name = host.strip("[]")
     try:
         family = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((name, port))
-        listening.listen(128)
+        listening = socket.create_server((name, port), family=family, backlog=128)
     except OSError as error:
         raise ParameterError(
             f"--host {host} --port {port}: this address cannot be had ({error.strerror or error}); "

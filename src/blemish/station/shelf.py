@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from blemish.station.store.inspections import Live, Thresholds
 log = logging.getLogger("blemish.station")
 
 MANIFEST = "manifest.json"
+AGAIN = 10.0  # s until a bundle that cannot be used is looked at again
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Shelf:
         self._held: dict[str, Held] = {}
         self._broken: dict[str, Broken] = {}
         self._seen: dict[str, tuple[int, int]] = {}  # name: the manifest's time and size
+        self._again: dict[str, float] = {}  # name: when to try again what failed
         self._changing: dict[str, threading.Lock] = {}
         self._refreshing = threading.Lock()
 
@@ -95,9 +98,14 @@ class Shelf:
                     log.warning("the bundle of '%s' has gone from %s", name, self.folder)
             for name, folder in sorted(found.items()):
                 stamp = _stamp(folder)
-                if stamp is not None and self._seen.get(name) != stamp:
-                    self._take_up(name, folder)
+                if stamp is None or self._seen.get(name) == stamp:
+                    continue
+                if time.monotonic() < self._again.get(name, 0.0):
+                    continue
+                if self._take_up(name, folder):
                     self._seen[name] = stamp
+                else:  # perhaps it is still being copied
+                    self._again[name] = time.monotonic() + AGAIN
 
     @contextmanager
     def changing(self, name: str) -> Iterator[Inspector]:
@@ -119,18 +127,21 @@ class Shelf:
         finally:
             lock.release()
 
-    def _take_up(self, name: str, folder: Path) -> None:
+    def _take_up(self, name: str, folder: Path) -> bool:
         known = self._held.get(name)
         try:
             if known is not None and _digest(read_manifest(folder)) == known.live.bundle_sha256:
-                return  # our own change
+                return True  # our own change
             inspector = Inspector.load(folder, device=self._device, max_pixels=self._max_pixels)
             self._put(name, folder, inspector)
         except (BlemishError, OSError) as error:
             # The version before, if there is one, goes on.
-            if known is None:
-                self._broken[name] = Broken(name, folder, str(error))
-            log.warning("the bundle of '%s' cannot be used: %s", name, error)
+            broken = Broken(name, folder, str(error))
+            if known is None and self._broken.get(name) != broken:
+                self._broken[name] = broken
+                log.warning("the bundle of '%s' cannot be used: %s", name, error)
+            return False
+        return True
 
     def _put(self, name: str, folder: Path, inspector: Inspector) -> None:
         self._held[name] = Held(name, folder, inspector, live_of(name, inspector))

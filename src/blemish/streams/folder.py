@@ -26,7 +26,8 @@ class WatchedFolder(BaseSource):
     A file is taken when it has kept its size and time for `settle` seconds and decodes; one that
     still does not decode `timeout` seconds after its last change comes as an error. A name whose
     file is replaced is a new part. Files that are there already are taken too unless `existing`
-    is False. Names beginning with `.` or `~`, and without an image's suffix, are ignored.
+    is False, or `judged` says of their path and time of writing that they were before. Names
+    beginning with `.` or `~`, and without an image's suffix, are ignored.
 
     When the folder itself is out of reach, this is tried again for `patience` seconds (None: for
     ever) before SourceError. `read` turns a path into what `Frame.image` holds.
@@ -45,6 +46,7 @@ class WatchedFolder(BaseSource):
         existing: bool = True,
         recursive: bool = False,
         patience: float | None = None,
+        judged: Callable[[Path, float], bool] | None = None,
         read: Callable[[Path], Any] = read_samples,
     ) -> None:
         for name, value, least in (
@@ -60,6 +62,7 @@ class WatchedFolder(BaseSource):
         self.existing = existing
         self.recursive = recursive
         self.patience = patience
+        self.judged = judged
         self.read = read
         self._ledger = Ledger(settle, timeout)
         self._closed_to_us: set[str] = set()  # subfolders, each named once
@@ -98,6 +101,9 @@ class WatchedFolder(BaseSource):
         now = time.monotonic()
         due: list[tuple[str, Stamp]] = []
         try:
+            if not self._begun_looking and self.judged is not None:
+                self._ledger.skip(self._judged_names(self.judged), self._stamp)
+                self.judged = None  # has been asked of all that was there, and may be large
             if self._begun_looking or self.existing:
                 due = self._ledger.look(self._names(), self._stamp, now)
             else:
@@ -128,6 +134,13 @@ class WatchedFolder(BaseSource):
                     folders.append(name)
                 elif os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not _is_folder(entry):
                     yield name
+
+    def _judged_names(self, judged: Callable[[Path, float], bool]) -> Iterator[str]:
+        """The files that were judged before, as paths below the folder."""
+        for name in self._names():
+            stamp = self._stamp(name)
+            if stamp is not None and judged(self.folder / name, _time(stamp)):
+                yield name
 
     def _stamp(self, name: str) -> Stamp | None:
         """How a file looks now; None when it is not there."""
@@ -203,10 +216,15 @@ class WatchedFolder(BaseSource):
         return Frame(
             str(path),
             image,
-            stamp.modified / 1e9,
+            _time(stamp),
             read_ms=(time.perf_counter() - started) * 1e3,
             error=error,
         )
+
+
+def _time(stamp: Stamp) -> float:
+    """When a file was last written, in seconds since 1970."""
+    return stamp.modified / 1e9
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

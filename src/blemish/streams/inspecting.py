@@ -8,14 +8,13 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
 from blemish.errors import ImageError, ParameterError
 from blemish.imaging import read_samples
-from blemish.streams.source import Frame, Health, Images, Picture, Source
+from blemish.streams.source import Frame, Health, Images, Picture, Source, moment
 from blemish.streams.timings import Timings
 from blemish.verdict import error_to_dict
 
@@ -49,8 +48,7 @@ class StreamResult(Generic[T]):
             line = {**self.result.to_dict(), "image": self.frame.name}  # type: ignore[union-attr]
             # The inspector was handed pixels: from file to verdict includes their reading.
             line["latency_ms"] = round(self.timings["read"] + self.timings["inspect"], 3)
-        when = datetime.fromtimestamp(self.frame.time, UTC)
-        return {**line, "time": when.isoformat(timespec="milliseconds")}
+        return {**line, "time": moment(self.frame.time)}
 
 
 def inspect_stream(

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
@@ -167,6 +168,11 @@ class Images(BaseSource):
         if isinstance(image, np.ndarray):
             image = image.copy()
         return Frame(f"{self.name} {index}", image, time.time())
+
+
+def moment(time: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
 
 
 def _written(path: str | os.PathLike[str]) -> float:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -37,7 +37,10 @@ from blemish.tfanet.presets import TFANetConfig
 from blemish.tfanet.presets import preset as named_preset
 from blemish.tfanet.scoring import anomaly_maps, image_scores
 from blemish.tfanet.templates import choose_templates, held_out, named_position, split
-from blemish.tfanet.training import RunOptions, Watch, train
+from blemish.tfanet.training import RunOptions, Watch, launch, train
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 # Where a run takes place, which a bundle need not know.
 _PLACE = ("run_dir", "cache_mb")
@@ -53,10 +56,14 @@ class TFANet(Detector):
     `calibration_share`: share of the good images that is not trained on but kept for calibration.
     `run_dir`: folder of the checkpoint and logs; a run that was stopped goes on from there.
     `cache_mb`: memory for cached features, beyond which they go to a temporary file.
+    `devices`, `nodes`: processes a machine, one a device, and machines (None: one, or what torchrun
+    started). Each process runs the whole program; `start` tells the first from the others.
     """
 
     method: ClassVar[str] = "tfanet"
     leaves_one_out: ClassVar[bool] = False
+
+    _fabric: Fabric | None = None  # between `start` and `fit`
 
     def __init__(
         self,
@@ -67,6 +74,8 @@ class TFANet(Detector):
         calibration_share: float = 0.2,
         run_dir: str | None = None,
         cache_mb: int = 4096,
+        devices: int | None = None,
+        nodes: int | None = None,
         **options: Any,
     ) -> None:
         self.preset = preset
@@ -75,6 +84,8 @@ class TFANet(Detector):
         self.calibration_share = calibration_share
         self.run_dir = run_dir
         self.cache_mb = cache_mb
+        self.devices = devices
+        self.nodes = nodes
         self.options = options
         if unknown := [name for name in options if name not in OPTIONS]:
             raise ParameterError(
@@ -98,13 +109,23 @@ class TFANet(Detector):
 
     @classmethod
     def setting_names(cls) -> list[str]:
-        """What `--set` may name."""
+        """What `--set` may name; not `devices`, whose processes only `fit` is prepared for."""
         own = ("preset", "backbone", "feature_levels", "calibration_share", *_PLACE)
         return [*own, *OPTIONS]
 
     def __repr__(self) -> str:
         given = {"preset": self.preset, "backbone": self.backbone, **self.options}
         return f"TFANet({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+    def start(self, device: torch.device | str) -> bool:
+        """Start the other processes that `fit` learns with; whether this is the first of all.
+
+        `fit` does it where it has not been done. Raises ParameterError for more devices than there
+        are, or a batch that they cannot share evenly.
+        """
+        wanted = torch.device(device)
+        self._fabric = launch(wanted, self.config, self.devices, self.nodes)
+        return bool(self._fabric.is_global_zero)
 
     def fit(
         self,
@@ -126,7 +147,10 @@ class TFANet(Detector):
         self.templates_, self.held_out_ = split(
             len(images), self.calibration_share, config.seed, keep
         )
-        device = torch.device(device)
+        fabric = self._fabric or launch(torch.device(device), config, self.devices, self.nodes)
+        self._fabric = None
+        device = fabric.device
+        progress = progress if fabric.is_global_zero else silent
         training = Subset(images, self.templates_)
         extractor = self._extractor(training, config, device, progress)
         template = None
@@ -135,12 +159,14 @@ class TFANet(Detector):
                 images, self.templates_, extractor, config, device, progress=progress
             )
             template, self.template_positions_ = chosen.images, list(chosen.positions)
-        options = self._run_options(training, template, config, extractor.backbone)
+        options = self._run_options(
+            training, template, config, extractor.backbone, several=fabric.world_size > 1
+        )
         with ExitStack() as stack:
             source = self._source(extractor, training, template, config, progress, stack)
             network = train(
                 source, len(training), config,
-                device=device, options=options, watch=watch, progress=progress,
+                fabric=fabric, options=options, watch=watch, progress=progress,
             )  # fmt: skip
             with torch.no_grad():
                 found = source.template()
@@ -281,8 +307,10 @@ class TFANet(Detector):
         template: Tensor | None,
         config: TFANetConfig,
         backbone: Backbone,
+        *,
+        several: bool,
     ) -> RunOptions:
-        if self.run_dir is None:
+        if self.run_dir is None and not several:
             return RunOptions()
         run = {
             "config": config.to_dict(),
@@ -290,7 +318,7 @@ class TFANet(Detector):
             "images": [digest(training[index]) for index in range(len(training))],
             "template": None if template is None else digest(template.cpu().numpy()),
         }
-        return RunOptions(Path(self.run_dir), fingerprint(run))
+        return RunOptions(None if self.run_dir is None else Path(self.run_dir), fingerprint(run))
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "network_"):

@@ -3,17 +3,21 @@
 Step s of a run depends on (seed, s) and the weights alone: the images' order is drawn from
 (seed, epoch), the masks from (seed, step). So a killed run that resumes from its checkpoint gives
 the weights of one that was never killed. The last weights count; test data are never seen.
+
+Several processes share each batch (processes.py): the same order, masks and steps as one, and the
+mean of the same losses, so the curve is the same but for rounding. Nothing in the network depends
+on the other images of a batch (it has layer norms, no batch norms).
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -28,6 +32,7 @@ from blemish.tfanet.losses import Loss, reconstruction_loss
 from blemish.tfanet.masking import draw_mask
 from blemish.tfanet.network import TFANet, build_network, patchify
 from blemish.tfanet.presets import TFANetConfig
+from blemish.tfanet.processes import check_same, layout, others_told, share, start
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -48,8 +53,10 @@ class RunOptions:
     """The run's fingerprint, which a checkpoint must share."""
     checkpoint_seconds: float = 60.0
     """Least time between checkpoints."""
-    devices: int = 1
-    """Data-parallel devices, each of which takes its share of every batch."""
+    devices: int | None = None
+    """Processes on this machine, one a device; each takes its share of every batch."""
+    nodes: int | None = None
+    """Machines with as many processes each."""
 
 
 class Step(NamedTuple):
@@ -83,20 +90,22 @@ def train(
     *,
     device: torch.device | str = "cpu",
     options: RunOptions | None = None,
+    fabric: Fabric | None = None,
     watch: Watch | None = None,
     progress: Progress = silent,
 ) -> TFANet:
     """A network trained on `count` images' features; in evaluation mode, on `device`.
 
-    `watch(epoch, network)` is called every `config.snapshot_every` epochs and cannot change the
-    run. Raises BlemishError when the loss is no longer finite.
+    `fabric` is what `launch` gave; by default it is called here. Only the first process writes
+    files, reports progress and calls `watch(epoch, network)`, which happens every
+    `config.snapshot_every` epochs and cannot change the run; all return the same network.
+    Raises BlemishError when the loss is no longer finite, or another process has gone.
     """
     if count < 1:
         raise NoImagesError("TFA-Net has no images to learn from; give at least one good image.")
     options = options or RunOptions()
-    device = torch.device(device)
-    fabric = _fabric(device, config, options)
-    network = build_network(features.channels, config).to(device)
+    fabric = fabric or launch(torch.device(device), config, options.devices, options.nodes)
+    network = build_network(features.channels, config).to(fabric.device)
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=config.lr,
@@ -104,11 +113,24 @@ def train(
         weight_decay=config.weight_decay,
         fused=True,
     )
-    start = _resume(options, network, optimizer)
-    objective, wrapped = fabric.setup(_compiled(Objective(network), config), optimizer)
+    begin = _resume(options, network, optimizer, first=fabric.is_global_zero)
+    with others_told(begin):
+        check_same(fabric, begin, options.run)
+        objective, wrapped = fabric.setup(_compiled(Objective(network), config), optimizer)
     run = _Run(fabric, network, objective, wrapped, features, config, options)
-    run.go(count, start, watch, progress)
+    if fabric.is_global_zero:
+        run.go(count, begin, watch, progress)
+    else:
+        run.go(count, begin, None, silent)
     return network.eval()
+
+
+def launch(
+    device: torch.device, config: TFANetConfig, devices: int | None, nodes: int | None
+) -> Fabric:
+    """Start the processes of a run, or meet them where torchrun has; see processes.py."""
+    wanted = layout(devices, nodes)
+    return start(device, training_precision(config, device), config.batch_size, wanted)
 
 
 def step_count(count: int, config: TFANetConfig) -> int:
@@ -174,7 +196,9 @@ class _Run:
     options: RunOptions
 
     def go(self, count: int, start: int, watch: Watch | None, progress: Progress) -> None:
-        with TrainingLog(self._main_folder(), start) as log:
+        with TrainingLog(self._main_folder(), start) as log, warnings.catch_warnings():
+            # DDP says so of the class token, whose dimensions of size one cost nothing.
+            warnings.filterwarnings("ignore", "Grad strides do not match")
             self._loop(count, start, log, watch, progress)
 
     def _loop(
@@ -187,12 +211,16 @@ class _Run:
         self.network.train()
         for step in steps(count, self.config, start):
             rate = learning_rate(step.number, total, self.config)
-            seen.append((step, rate, self._learn(step, rate)))
+            with others_told(step.number):
+                seen.append((step, rate, self._learn(step, rate)))
             done = step.number + 1
             ends_epoch = done % math.ceil(count / self.config.batch_size) == 0
+            looks = done % LOOK_EVERY == 0 or ends_epoch
+            # Several processes look together, and no two clocks agree.
             due = time.monotonic() - saved >= self.options.checkpoint_seconds
-            if done % LOOK_EVERY == 0 or ends_epoch or due:
-                loss = _look(seen, log, self.config)
+            due = due and (looks or self.fabric.world_size == 1)
+            if looks or due:
+                loss = self._look(seen, log)
                 progress(f"training, loss {loss:.3f}", done, total)
             if (due or done == total) and self._main_folder() is not None:
                 self._save(done)
@@ -202,16 +230,34 @@ class _Run:
 
     def _learn(self, step: Step, rate: float) -> Loss:
         mask = step_masks(len(step.positions), self.network.tokens, step.number, self.config)
-        mine = _share(len(step.positions), self.fabric.global_rank, self.fabric.world_size)
-        features = self.features.images([step.positions[index] for index in mine])
-        visible = None if mask is None else mask[mine].to(features.device)
+        mine = share(len(step.positions), self.fabric.global_rank, self.fabric.world_size)
+        features = self.features.images([step.positions[row] for row in mine.rows])
+        visible = None if mask is None else mask[mine.rows].to(features.device)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         loss = Loss(*self.objective(features, self.features.template(), visible))
-        self.fabric.backward(loss.total)
+        self.fabric.backward(loss.total * mine.weight)
         self.optimizer.step()
-        return Loss(*(term.detach() for term in loss))
+        return Loss(*(term.detach() * mine.weight for term in loss))
+
+    def _look(self, seen: list[tuple[Step, float, Loss]], log: TrainingLog) -> float:
+        """Log what was gathered, empty it, and return the last loss; stop where not finite."""
+        losses = torch.stack([torch.stack(loss) for _, _, loss in seen])  # [steps, 3]
+        if self.fabric.world_size > 1:
+            with others_told(seen[0][0].number):
+                losses = cast("Tensor", self.fabric.all_reduce(losses.double(), reduce_op="mean"))
+        for (step, rate, _), values in zip(seen, losses.tolist(), strict=True):
+            if not math.isfinite(values[0]):
+                raise BlemishError(
+                    f"Training stopped at step {step.number + 1} (epoch {step.epoch + 1}): the "
+                    f"loss is {values[0]}. Try a smaller lr (it is {self.config.lr:g}), a longer "
+                    "warmup, or precision=fp32."
+                )
+            log.write(step.number + 1, step.epoch + 1, rate, *values)
+        seen.clear()
+        last: float = values[0]
+        return last
 
     def _save(self, step: int) -> None:
         folder = self._main_folder()
@@ -231,27 +277,6 @@ class _Run:
         return self.options.run_dir if self.fabric.global_rank == 0 else None
 
 
-def _fabric(device: torch.device, config: TFANetConfig, options: RunOptions) -> Fabric:
-    # Takes a second to import, which only training is worth.
-    from lightning_fabric import Fabric
-
-    if options.devices < 1:
-        raise ParameterError(f"devices is {options.devices}; give at least 1")
-    devices: Any = options.devices
-    if device.type == "cuda" and options.devices == 1:
-        devices = [device.index or 0]
-    # Its remarks on precision and devices are for developers; results say both.
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    fabric = Fabric(
-        accelerator=device.type,
-        devices=devices,
-        strategy="auto" if options.devices == 1 else "ddp",
-        precision=training_precision(config, device),  # type: ignore[arg-type]
-    )
-    fabric.launch()
-    return fabric
-
-
 def _compiled(objective: Objective, config: TFANetConfig) -> nn.Module:
     if not config.compile:
         return objective
@@ -261,33 +286,16 @@ def _compiled(objective: Objective, config: TFANetConfig) -> nn.Module:
     return compiled
 
 
-def _resume(options: RunOptions, network: TFANet, optimizer: torch.optim.Optimizer) -> int:
+def _resume(
+    options: RunOptions, network: TFANet, optimizer: torch.optim.Optimizer, *, first: bool
+) -> int:
     if options.run_dir is None:
         return 0
     try:
-        options.run_dir.mkdir(parents=True, exist_ok=True)
+        if first:
+            options.run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ParameterError(
             f"run_dir {options.run_dir} cannot be made ({error.strerror}); give another folder."
         ) from error
     return load_checkpoint(options.run_dir, network, optimizer, run=options.run)
-
-
-def _share(batch: int, rank: int, world: int) -> list[int]:
-    """The rows of a batch that one device takes; a batch smaller than the devices repeats."""
-    return list(range(rank, batch, world)) or [rank % batch]
-
-
-def _look(seen: list[tuple[Step, float, Loss]], log: TrainingLog, config: TFANetConfig) -> float:
-    """Log what was gathered, empty it, and return the last loss; stop where it is not finite."""
-    for step, rate, loss in seen:
-        values = [float(term) for term in loss]
-        if not math.isfinite(values[0]):
-            raise BlemishError(
-                f"Training stopped at step {step.number + 1} (epoch {step.epoch + 1}): the loss is "
-                f"{values[0]}. Try a smaller lr (it is {config.lr:g}), a longer warmup, or "
-                f"precision=fp32."
-            )
-        log.write(step.number + 1, step.epoch + 1, rate, *values)
-    seen.clear()
-    return values[0]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.errors import BlemishError
-from blemish.imaging.geometry import inverse, warp
+from blemish.imaging.geometry import Mask, inverse, lands_in, stretch, warp
 from blemish.verdict.calibration import Calibration, Verdict
 from blemish.verdict.regions import Region
 
@@ -44,6 +44,7 @@ class Inspection:
     review_threshold: float | None = None
     reason: str | None = None
     matrix: npt.NDArray[np.float64] | None = None  # map to image pixels; None: the map covers it
+    counted: Mask | None = None  # which pixels of the map count; None: all
 
     @property
     def image_map(self) -> npt.NDArray[np.float32]:
@@ -55,6 +56,19 @@ class Inspection:
             return self.anomaly_map
         back = inverse(self.matrix)
         return np.asarray(warp(self.anomaly_map, back, self.image_size, outside=0.0), np.float32)
+
+    @property
+    def image_counted(self) -> Mask | None:
+        """Which pixels [H, W] of the whole image count, for `overlay`; None: all."""
+        if self.image_size is None or (self.counted is None and self.matrix is None):
+            return None
+        counted = np.ones(self.anomaly_map.shape) if self.counted is None else self.counted
+        (height, width), (rows, columns) = self.image_size, counted.shape
+        covering = stretch(width / columns, height / rows)
+        back = inverse(covering if self.matrix is None else self.matrix)
+        share = warp(counted.astype(np.float32), back, self.image_size)
+        found = (share >= 0.5) & lands_in(back, self.image_size, (rows, columns))
+        return None if found.all() else np.asarray(found)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that `blemish inspect` prints."""

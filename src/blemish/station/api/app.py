@@ -9,13 +9,12 @@ from typing import Any
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import Scope
 
 from blemish._version import __version__
 from blemish.station import pages
-from blemish.station.api import health, inspections, inspectors, problems, review, tokens
-from blemish.station.api.limits import CarefulHeaders, LimitedBody
+from blemish.station.api import health, inspections, inspectors, problems, records, review, tokens
+from blemish.station.api.limits import CarefulHeaders, KnownHost, LimitedBody
 from blemish.station.core import Station, is_loopback
 from blemish.station.results import API
 
@@ -53,7 +52,7 @@ def create_app(station: Station, *, manage: bool = True) -> FastAPI:
     )
     app.state.station = station
     problems.install(app)
-    for module in (inspections, inspectors, review, tokens):
+    for module in (inspections, inspectors, review, records, tokens):
         app.include_router(module.router, prefix=API)
     app.include_router(health.router)
     pages.mount(app, station)
@@ -73,9 +72,8 @@ def _stand_before(app: FastAPI, station: Station) -> None:
     app.add_middleware(LimitedBody, limit=most)
     app.add_middleware(CarefulHeaders)
     if is_loopback(settings.host):
-        # A page elsewhere whose name was made to lead here must not read what lies here.
         allowed = ["localhost", "127.0.0.1", "[::1]", settings.host, *settings.hosts]
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=allowed)
+        app.add_middleware(KnownHost, hosts=allowed)
 
 
 def _describe(app: FastAPI) -> None:

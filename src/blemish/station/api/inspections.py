@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from io import BytesIO
+from itertools import chain
 from typing import Annotated, Any
 
 import numpy as np
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, File, Form, Header, Query, UploadFile
-from starlette.responses import JSONResponse, Response
+from fastapi import APIRouter, Depends, File, Form, Header, Query, UploadFile
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from blemish.errors import ParameterError
 from blemish.station.api import schemas
@@ -20,14 +22,17 @@ from blemish.station.api.access import Here, Operator, Viewer
 from blemish.station.api.problems import responses
 from blemish.station.core import Station
 from blemish.station.drawing import overlay_png
-from blemish.station.errors import BusyError
+from blemish.station.errors import LateError
 from blemish.station.inspecting import Part
 from blemish.station.people import Person
 from blemish.station.results import result_to_dict
 from blemish.station.store import Filter, Judged
+from blemish.station.store.exporting import csv_chunks, parquet_chunks
 from blemish.station.store.inspections import find, listed
 
 router = APIRouter(tags=["inspections"])
+
+PARQUET = "application/vnd.apache.parquet"
 
 Metadata = Annotated[str, Form(description="A JSON object: what else is to be on record.")]
 Key = Annotated[
@@ -49,7 +54,7 @@ async def inspect(
     station: Here,
     person: Operator,
     image: Annotated[UploadFile, File(description="An image file.")],
-    inspector: Annotated[str, Form(max_length=255)],
+    inspector: Annotated[str, Form(min_length=1, max_length=255)],
     part_id: Annotated[str | None, Form(min_length=1, max_length=255)] = None,
     correlation_id: Annotated[str | None, Form(min_length=1, max_length=255)] = None,
     metadata: Metadata = "",
@@ -86,7 +91,7 @@ async def inspect_batch(
     station: Here,
     person: Operator,
     images: Annotated[list[UploadFile], File(description="Image files.")],
-    inspector: Annotated[str, Form(max_length=255)],
+    inspector: Annotated[str, Form(min_length=1, max_length=255)],
     part_ids: Annotated[
         str, Form(description="A JSON list of the parts' ids, in the images' order.")
     ] = "",
@@ -119,12 +124,7 @@ async def inspect_batch(
     return JSONResponse({"inspections": found}, 201)
 
 
-@router.get(
-    "/inspections", response_model=schemas.InspectionPage, responses=responses(401, 422, 503)
-)
-def list_inspections(
-    station: Here,
-    person: Viewer,
+def wanted_of(
     inspector: Annotated[str | None, Query(max_length=255)] = None,
     version: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
     verdict: schemas.Verdict | None = None,
@@ -138,19 +138,53 @@ def list_inspections(
     until: datetime | None = None,
     min_score: float | None = None,
     max_score: float | None = None,
-    cursor: schemas.Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-) -> Any:
-    """Inspections, newest first."""
-    wanted = Filter(
+) -> Filter:
+    """Which inspections the request is about."""
+    return Filter(
         inspector=inspector, version=version, verdict=verdict, decision=decision, decided=decided,
         station=station_name, source=source, part_id=part_id, image_sha256=image_sha256,
         since=since, until=until, min_score=min_score, max_score=max_score,
     )  # fmt: skip
+
+
+Wanted = Annotated[Filter, Depends(wanted_of)]
+
+
+@router.get(
+    "/inspections", response_model=schemas.InspectionPage, responses=responses(401, 422, 503)
+)
+def list_inspections(
+    station: Here,
+    person: Viewer,
+    wanted: Wanted,
+    cursor: schemas.Cursor = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> Any:
+    """Inspections, newest first."""
     page = listed(station.database, wanted, limit=limit, after=cursor)
     return JSONResponse(
         {"inspections": [result_to_dict(one) for one in page.inspections], "next": page.following}
     )
+
+
+@router.get(
+    "/inspections.csv",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/csv": {}}}, **responses(401, 422, 503)},
+)
+def export_csv(station: Here, person: Viewer, wanted: Wanted) -> Response:
+    """All inspections that fit, with what people said of them, as CSV."""
+    return _download(csv_chunks(station.database, wanted), "text/csv", "inspections.csv")
+
+
+@router.get(
+    "/inspections.parquet",
+    response_class=StreamingResponse,
+    responses={200: {"content": {PARQUET: {}}}, **responses(401, 422, 503)},
+)
+def export_parquet(station: Here, person: Viewer, wanted: Wanted) -> Response:
+    """The same as a Parquet file."""
+    return _download(parquet_chunks(station.database, wanted), PARQUET, "inspections.parquet")
 
 
 @router.get(
@@ -216,6 +250,14 @@ def get_map(station: Here, person: Viewer, id: schemas.Id) -> Response:
     )
 
 
+def _download(chunks: Iterator[tuple[bytes, int]], media: str, name: str) -> Response:
+    """A file that is made while it is sent, however many inspections it has."""
+    first = next(chunks)  # what is wrong is told with a status rather than by an end too soon
+    pieces = (data for data, _ in chain([first], chunks))
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(pieces, media_type=media, headers=headers)
+
+
 async def _inspected(station: Station, part: Part) -> tuple[Judged, bool]:
     """The result once it is on record; the event loop goes on meanwhile."""
     future = await run_sync(station.inspecting.submit, part)
@@ -224,7 +266,7 @@ async def _inspected(station: Station, part: Part) -> tuple[Judged, bool]:
         # Shielded: whoever no longer waits can ask again with the same key.
         return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), seconds)
     except TimeoutError as error:
-        raise BusyError(
+        raise LateError(
             f"the inspection was not done within {seconds:g} s; it goes on: ask again with the "
             "same Idempotency-Key",
             retry_after=1,

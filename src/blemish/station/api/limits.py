@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from blemish.station.api.problems import TooLargeError, of_error
+from blemish.station.api.problems import TooLargeError, of_error, problem
 
 # Everything comes from the station itself: it works with the network cable out. Scripts and styles
 # are files, so that no text of a part can become either.
@@ -44,6 +44,28 @@ class CarefulHeaders:
             await send(message)
 
         await self.app(scope, receive, sending)
+
+
+class KnownHost:
+    """Refuses requests for another host: a page elsewhere whose name was made to lead here."""
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        self.app, self.hosts = app, {host.lower() for host in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http":
+            request = Request(scope)
+            told = request.headers.get("host", "").lower()
+            host = told.rpartition(":")[0] if told.rpartition(":")[2].isdigit() else told
+            if host not in self.hosts:
+                detail = (
+                    f"this station does not answer to the name '{told[:80]}'; use its address, or "
+                    "add the name to hosts in station.toml"
+                )
+                await problem(request, 421, "unknown_host", detail)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
 
 class LimitedBody:

@@ -18,6 +18,7 @@ from blemish.errors import BlemishError
 from blemish.station.errors import (
     BusyError,
     ConflictError,
+    LateError,
     NotAllowedError,
     RefusedError,
     ReusedKeyError,
@@ -39,6 +40,7 @@ _STATUS: tuple[tuple[type[BlemishError], int], ...] = (
     (ConflictError, 409),
     (ReusedKeyError, 422),
     (NotAllowedError, 403),
+    (LateError, 503),
     (BusyError, 429),
     (StoreUnreachableError, 503),
     (StoreError, 507),

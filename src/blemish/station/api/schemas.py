@@ -285,3 +285,66 @@ class TokenGiven(BaseModel):
     name: str
     role: str
     token: str
+
+
+class Step(BaseModel):
+    """What was inspected from `begin` to the next step."""
+
+    begin: str
+    parts: int
+    verdicts: dict[str, int]
+    yield_: float | None = Field(alias="yield", description="The share that passed by itself.")
+    score_mean: float | None
+    score_max: float | None
+    latency_mean_ms: float | None
+    latency_max_ms: float | None
+
+
+class LatencyOut(BaseModel):
+    """Of the newest parts, in ms."""
+
+    parts: int
+    mean: float | None
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    max: float | None
+
+
+class StatisticsOut(BaseModel):
+    """Counts by steps of time, those with parts, and how long the newest parts took."""
+
+    steps: list[Step]
+    latency_ms: LatencyOut
+
+
+class AlarmOut(BaseModel):
+    """What has moved away from the calibration set, since when, and who has seen it."""
+
+    id: str
+    station: str
+    inspector: str
+    measure: str
+    message: str
+    evidence: dict[str, Any]
+    raised_at: str
+    ended_at: str | None
+    seen_by: str | None
+
+
+class DeliveryOut(BaseModel):
+    """A result that a sink would not take, and why."""
+
+    id: str
+    inspection_id: str
+    station: str
+    sink: str
+    tries: int
+    last_error: str | None
+    ended_at: str | None
+
+
+class Resent(BaseModel):
+    """What is sent again."""
+
+    id: str

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from blemish.errors import ImageError
 from blemish.inspector import Inspector
-from blemish.station.errors import ConflictError, UnknownError
+from blemish.station.errors import ConflictError, RefusedError, UnknownError
 from blemish.station.people import Person
 from blemish.station.store import Database, PictureStore, new_id, now
 from blemish.station.store.tables import InspectionRow, RegressionRow
@@ -101,7 +101,13 @@ def rejudge(
     """Each part as both versions judge it."""
     found = []
     for part in parts:
-        data = pictures.image(part.image_sha256)
+        try:
+            data = pictures.image(part.image_sha256)
+        except UnknownError as error:
+            raise RefusedError(
+                f"the picture of part {part.inspection_id} in the regression set is gone, so that "
+                "no version can be proved on it; take the part out of the set, or restore it"
+            ) from error
         found.append(Rejudged(part, _verdict(before, data), _verdict(after, data)))
     return found
 

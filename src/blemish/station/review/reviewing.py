@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
 from blemish.errors import ParameterError
+from blemish.imaging import read_samples
 from blemish.inspector import Inspector
 from blemish.station.errors import ConflictError, NotAllowedError, RefusedError, UnknownError
 from blemish.station.people import Person
@@ -194,9 +195,10 @@ class Reviewing:
         person.check("engineer")
         if not add and not remove:
             raise ParameterError("give images to add, or ids of templates to remove")
-        paths = [
-            self._station.pictures.image_path(self._station.pictures.put_image(d)) for d in add
-        ]
+        for data in add:
+            read_samples(data)  # says what is wrong with it before it is kept
+        pictures = self._station.pictures
+        paths = [pictures.image_path(pictures.put_image(data)) for data in add]
 
         def learn(copy: Inspector) -> list[str]:
             found = copy.update(add=paths or None, remove=remove, by=person.name, note=note)
@@ -253,6 +255,8 @@ class Reviewing:
                 worse = [one for one in found if one.outcome == "worse"]
                 if worse and not changing.force:
                     raise RefusedError(_told(worse))
+                if worse and not changing.note.strip():
+                    raise ParameterError("say in the note why it is to go live all the same")
         except RefusedError:
             self._on_record(name, changing, "refused", held.live.version, None, found, notes)
             raise

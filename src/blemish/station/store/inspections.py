@@ -6,25 +6,27 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, exists, func, select
+from sqlalchemy import Select, false, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
-from blemish.station.errors import ReusedKeyError, UnknownError
+from blemish.station.errors import ReusedKeyError, StationError, UnknownError
+from blemish.station.store.filters import Filter, newest
 from blemish.station.store.opening import Database
 from blemish.station.store.tables import (
     DecisionRow,
     DeliveryRow,
     InspectionRow,
+    QueueRow,
+    Table,
     TallyRow,
     ThresholdRow,
     VersionRow,
 )
-from blemish.station.store.types import least_id, new_id, now
+from blemish.station.store.types import new_id, now, storable
 
 HOUR = 3600
 
@@ -103,28 +105,6 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Filter:
-    """Which inspections; `decided` is whether a person has said what it is.
-
-    `since` and `until` are compared with the time of recording, to the millisecond.
-    """
-
-    inspector: str | None = None
-    version: int | None = None
-    verdict: str | None = None
-    station: str | None = None
-    source: str | None = None
-    part_id: str | None = None
-    image_sha256: str | None = None
-    decided: bool | None = None
-    decision: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    min_score: float | None = None
-    max_score: float | None = None
-
-
-@dataclass(frozen=True)
 class Page:
     """Some inspections, newest first, and the cursor of those that follow (None: no more)."""
 
@@ -139,20 +119,29 @@ def record(database: Database, draft: Draft) -> tuple[Judged, bool]:
     """Write an inspection with its tally and its deliveries, all or nothing; False: it was there.
 
     A request key that was recorded already gives that inspection; raises ReusedKeyError where
-    it came with another request.
+    it came with another request, StationError for text that no database keeps.
     """
-    for _ in range(2):
-        if draft.request_key is not None and (found := by_request(database, draft)) is not None:
-            return found, False
-        try:
-            with database.writing() as session:
-                return Judged(_written(session, draft), draft.live.bundle_sha256), True
-        except IntegrityError:
-            # Another station recorded the same request, or saw the same version, just now.
-            if draft.request_key is None:
-                continue
-    with database.writing() as session:
-        return Judged(_written(session, draft), draft.live.bundle_sha256), True
+    _check_texts(draft)
+    if draft.request_key is not None and (found := by_request(database, draft)) is not None:
+        return found, False
+    try:
+        with database.writing() as session:
+            return Judged(_written(session, draft), draft.live.bundle_sha256), True
+    except IntegrityError:
+        # Another station recorded the same request just now.
+        found = None if draft.request_key is None else by_request(database, draft)
+        if found is None:
+            raise
+        return found, False
+
+
+def _check_texts(draft: Draft) -> None:
+    for name in ("part_id", "correlation_id", "image", "extra"):
+        if not storable(getattr(draft, name)):
+            raise StationError(
+                f"the {'metadata' if name == 'extra' else name} of this part has a NUL, half a "
+                "character or a number that is none; no database keeps that, so leave it out"
+            )
 
 
 def by_request(database: Database, draft: Draft) -> Judged | None:
@@ -193,6 +182,10 @@ def _written(session: Session, draft: Draft) -> InspectionRow:
     session.add(row)
     session.flush()
     _tally(session, row)
+    if row.verdict == "review":
+        session.add(
+            QueueRow(inspection_id=row.id, inspector=row.inspector, nearness=row.nearness or 0.0)
+        )
     for sink in draft.sinks:
         session.add(
             DeliveryRow(
@@ -214,25 +207,35 @@ def nearness(score: float | None, threshold: float | None) -> float | None:
 
 def _version_id(session: Session, live: Live) -> int:
     key = {"inspector": live.inspector, "bundle_sha256": live.bundle_sha256}
-    found = session.scalar(select(VersionRow.id).filter_by(**key))
-    if found is not None:
-        return found
-    row = VersionRow(**key, version=live.version, created=live.created, seen_at=now())
-    session.add(row)
-    session.flush()
-    return row.id
+    return _seen(session, VersionRow, key, {"version": live.version, "created": live.created})
 
 
 def _threshold_id(session: Session, live: Live) -> int:
     key = {"inspector": live.inspector, "digest": live.thresholds.digest}
-    found = session.scalar(select(ThresholdRow.id).filter_by(**key))
-    if found is not None:
-        return found
     values = {one.name: getattr(live.thresholds, one.name) for one in fields(live.thresholds)}
-    row = ThresholdRow(**key, **values, seen_at=now())
-    session.add(row)
-    session.flush()
-    return row.id
+    return _seen(session, ThresholdRow, key, values)
+
+
+def _seen(
+    session: Session,
+    table: type[VersionRow | ThresholdRow],
+    key: dict[str, Any],
+    values: dict[str, Any],
+) -> int:
+    """The id of the row with this unique key, written if there is none."""
+    query = select(table.id).filter_by(**key)
+    found = session.scalar(query)
+    if found is None:
+        # Another station may see it for the first time just now: the one that is late waits.
+        new = _insert(session, table).values(**key, **values, seen_at=now())
+        session.execute(new.on_conflict_do_nothing(index_elements=list(key)))
+        found = session.scalars(query).one()
+    return found
+
+
+def _insert(session: Session, table: type[Table]) -> Any:
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    return (sqlite if is_sqlite else postgresql).insert(table)
 
 
 def _tally(session: Session, row: InspectionRow) -> None:
@@ -243,7 +246,7 @@ def _tally(session: Session, row: InspectionRow) -> None:
         "latency_sum": row.latency_ms, "latency_max": row.latency_ms,
     }  # fmt: skip
     is_sqlite = session.get_bind().dialect.name == "sqlite"
-    insert: Any = (sqlite if is_sqlite else postgresql).insert(TallyRow)
+    insert = _insert(session, TallyRow)
     table, new = TallyRow.__table__.c, insert.excluded
     # SQLite's max() of two values is NULL if one is; PostgreSQL's greatest() leaves NULL out.
     worst = (
@@ -274,52 +277,68 @@ def _tally(session: Session, row: InspectionRow) -> None:
 
 def find(database: Database, key: str) -> Judged:
     """One inspection; raises UnknownError."""
-    with database.reading() as session:
-        found = _judged(session, _joined().where(InspectionRow.id == key))
+    found: list[Judged] = []
+    if storable(key):
+        with database.reading() as session:
+            found = _judged(session, _joined().where(InspectionRow.id == key))
     if not found:
-        raise UnknownError(f"there is no inspection '{key}' in this store")
+        raise UnknownError(f"there is no inspection '{key[:80]}' in this store")
     return found[0]
+
+
+def several(database: Database, keys: Iterable[str]) -> dict[str, Judged]:
+    """Those of these inspections that are in the store, by id."""
+    with database.reading() as session:
+        found = _judged(session, _joined().where(InspectionRow.id.in_(list(keys))))
+    return {judged.row.id: judged for judged in found}
+
+
+def is_recorded(database: Database, request_key: str) -> bool:
+    """Whether a request was recorded already, whatever came of it."""
+    with database.reading() as session:
+        query = select(InspectionRow.id).where(InspectionRow.request_key == request_key)
+        return session.scalar(query) is not None
 
 
 def listed(
     database: Database, wanted: Filter, *, limit: int = 50, after: str | None = None
 ) -> Page:
     """Inspections, newest first; `after` is the cursor of the page before."""
-    query = _filtered(_joined(), wanted).order_by(InspectionRow.id.desc()).limit(limit + 1)
-    if after is not None:
-        query = query.where(InspectionRow.id < after)
     with database.reading() as session:
-        found = _judged(session, query)
-    return Page(found[:limit], found[limit - 1].row.id if len(found) > limit else None)
+        keys = newest(session, wanted, limit + 1, after)
+        shown = keys[:limit]
+        query = _joined().where(InspectionRow.id.in_(shown)).order_by(InspectionRow.id.desc())
+        found = _judged(session, query) if shown else []
+    return Page(found, shown[-1] if len(keys) > limit else None)
 
 
 def awaiting(
     database: Database, *, inspector: str | None = None, limit: int = 50, skip: Iterable[str] = ()
 ) -> list[Judged]:
     """The review queue: parts that a person has not decided yet, nearest to the threshold first."""
-    undecided = ~exists().where(DecisionRow.inspection_id == InspectionRow.id)
-    query = _joined().where(InspectionRow.verdict == "review", undecided)
-    if inspector is not None:
-        query = query.where(InspectionRow.inspector == inspector)
+    row = QueueRow
+    query = _of_inspector(select(row.inspection_id), inspector)
     if left_out := list(skip):
-        query = query.where(InspectionRow.id.not_in(left_out))
-    query = query.order_by(InspectionRow.nearness, InspectionRow.id).limit(limit)
+        query = query.where(row.inspection_id.not_in(left_out))
+    nearest = query.order_by(row.nearness, row.inspection_id).limit(limit)
     with database.reading() as session:
-        return _judged(session, query)
+        keys = list(session.scalars(nearest))
+        found = _judged(session, _joined().where(InspectionRow.id.in_(keys))) if keys else []
+    place = {key: index for index, key in enumerate(keys)}
+    return sorted(found, key=lambda judged: place[judged.row.id])
 
 
 def count_awaiting(database: Database, *, inspector: str | None = None) -> int:
     """How many parts are in the review queue."""
-    undecided = ~exists().where(DecisionRow.inspection_id == InspectionRow.id)
-    query = (
-        select(func.count())
-        .select_from(InspectionRow)
-        .where(InspectionRow.verdict == "review", undecided)
-    )
-    if inspector is not None:
-        query = query.where(InspectionRow.inspector == inspector)
+    query = _of_inspector(select(func.count()).select_from(QueueRow), inspector)
     with database.reading() as session:
         return session.scalar(query) or 0
+
+
+def _of_inspector(query: Select[Any], inspector: str | None) -> Select[Any]:
+    if inspector is None:
+        return query
+    return query.where(QueueRow.inspector == inspector if storable(inspector) else false())
 
 
 def _joined() -> Any:
@@ -339,37 +358,3 @@ def _judged(session: Session, query: Select[Any]) -> list[Judged]:
     ):
         decisions[decision.inspection_id] = decision
     return [Judged(row, sha, decisions.get(row.id)) for row, sha in rows]
-
-
-def _filtered(query: Select[Any], wanted: Filter) -> Select[Any]:
-    row = InspectionRow
-    equal = ("inspector", "version", "verdict", "station", "source", "part_id", "image_sha256")
-    for name in equal:
-        value = getattr(wanted, name)
-        if value is not None:
-            query = query.where(getattr(row, name) == value)
-    # Ids are in the order of time, so that a span of time is a span of the key.
-    if wanted.since is not None:
-        query = query.where(row.id >= least_id(wanted.since))
-    if wanted.until is not None:
-        query = query.where(row.id < least_id(wanted.until))
-    if wanted.min_score is not None:
-        query = query.where(row.score >= wanted.min_score)
-    if wanted.max_score is not None:
-        query = query.where(row.score <= wanted.max_score)
-    if wanted.decided is not None:
-        decided = exists().where(DecisionRow.inspection_id == row.id)
-        query = query.where(decided if wanted.decided else ~decided)
-    if wanted.decision is not None:
-        later = aliased(DecisionRow)
-        newest = ~exists().where(
-            and_(later.inspection_id == DecisionRow.inspection_id, later.id > DecisionRow.id)
-        )
-        query = query.where(
-            exists().where(
-                DecisionRow.inspection_id == row.id,
-                DecisionRow.decision == wanted.decision,
-                newest,
-            )
-        )
-    return query

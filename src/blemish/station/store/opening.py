@@ -12,8 +12,16 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy import URL, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
@@ -23,6 +31,8 @@ from blemish.station.errors import StoreError, StoreUnreachableError
 MIGRATIONS = Path(__file__).parent / "migrations"
 _WAIT_MS = 20_000  # that one writer of SQLite waits for another process
 _MIGRATING = 0x626C656D697368  # the advisory lock under which one station migrates PostgreSQL
+# A server that lost its power does not say so: after so long without a word it has gone.
+_SERVER = {"connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 20_000}
 
 
 class Database:
@@ -76,6 +86,14 @@ class Database:
                     f"the database {self.where} was made by another version of Blemish than this "
                     f"one, which knows it up to {known}; upgrade with: pip install -U blemish"
                 ) from error
+            except (ProgrammingError, OperationalError) as error:
+                if isinstance(error, OperationalError) and "already exists" not in str(error):
+                    raise
+                raise StoreError(
+                    f"the tables of Blemish cannot be made in the database {self.where} "
+                    f"({_first_line(error)}); give a database of its own, and a user who may "
+                    "make tables there"
+                ) from error
 
     def check(self) -> None:
         """Raise StoreUnreachableError unless it answers."""
@@ -101,42 +119,50 @@ class Database:
                 f"the database {self.where} does not answer ({_first_line(error)}); start it, or "
                 "look at its disk and its address"
             ) from error
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
+        except PoolTimeoutError as error:
             raise StoreUnreachableError(
-                f"the database {self.where} has gone ({_first_line(error)}); start it again"
+                f"the database {self.where} is not keeping up: all connections are in use; look "
+                "at its disk, or ask it for less"
             ) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise StoreUnreachableError(
+                    f"the database {self.where} has gone ({_first_line(error)}); start it again"
+                ) from error
+            if type(error) is DatabaseError:  # SQLite: not a database, or a damaged one
+                raise StoreError(
+                    f"the database {self.where} cannot be read ({_first_line(error)}); is it the "
+                    "right file? if so, bring back a backup"
+                ) from error
+            raise
 
 
 def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
-        if parsed.drivername in {"postgres", "postgresql"}:
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        if parsed.get_backend_name() == "sqlite":
-            return _sqlite(parsed)
-        if parsed.get_backend_name() != "postgresql":
-            raise ParameterError(
-                f"--db {parsed.render_as_string()}: this is neither SQLite nor PostgreSQL; give "
-                "sqlite:///FILE or postgresql://USER@HOST/NAME"
+        kind = parsed.get_backend_name()
+        if kind == "sqlite":
+            return _sqlite(parsed.set(drivername="sqlite"))
+        if kind in {"postgres", "postgresql"}:
+            return create_engine(
+                parsed.set(drivername="postgresql+psycopg"),
+                pool_pre_ping=True,
+                pool_size=8,
+                max_overflow=16,
+                connect_args=_SERVER,
             )
-        return create_engine(
-            parsed,
-            pool_pre_ping=True,
-            pool_size=8,
-            max_overflow=16,
-            connect_args={"connect_timeout": 5},
-        )
-    except (ArgumentError, NoSuchModuleError) as error:
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise ParameterError(
-            f"--db {url!r}: this is no database URL; give sqlite:///FILE or "
-            "postgresql://USER@HOST/NAME"
+            "--db: this is no database URL; give sqlite:///FILE or postgresql://USER@HOST/NAME"
         ) from error
+    raise ParameterError(
+        f"--db {parsed.render_as_string()}: this is neither SQLite nor PostgreSQL; give "
+        "sqlite:///FILE or postgresql://USER@HOST/NAME"
+    )
 
 
-def _sqlite(url: Any) -> Engine:
-    if url.database in {None, "", ":memory:"}:
+def _sqlite(url: URL) -> Engine:
+    if not url.database or ":memory:" in url.database:
         raise ParameterError("--db: a database in memory would be lost; give sqlite:///FILE")
     file = Path(url.database)
     try:

@@ -82,17 +82,17 @@ class InspectionRow(Table):
         Index("ix_inspections_inspector", "inspector", "id"),
         Index("ix_inspections_verdict", "verdict", "id"),
         Index("ix_inspections_inspector_verdict", "inspector", "verdict", "id"),
+        Index("ix_inspections_inspector_version", "inspector", "version", "id"),
+        Index("ix_inspections_version", "version", "id"),
         Index("ix_inspections_station", "station", "id"),
+        Index("ix_inspections_station_inspector", "station", "inspector", "id"),
+        Index("ix_inspections_source", "source", "id"),
         Index("ix_inspections_part", "part_id", "id"),
+        # Spans of scores are read from here alone, then sorted by time.
+        Index("ix_inspections_score", "score", "inspector", "verdict", "id"),
+        # By the pictures that retention looks at.
         Index("ix_inspections_image", "image_sha256"),
-        # The review queue: few rows among very many, nearest to the threshold first.
-        Index(
-            "ix_inspections_review",
-            "nearness",
-            "id",
-            sqlite_where=text("verdict = 'review'"),
-            postgresql_where=text("verdict = 'review'"),
-        ),
+        Index("ix_inspections_map", "map_sha256"),
     )
 
     id: Mapped[str] = mapped_column(Key, primary_key=True)  # UUIDv7: in the order of time
@@ -133,6 +133,26 @@ class InspectionRow(Table):
     request_sha256: Mapped[str | None] = mapped_column(Sha256)
 
 
+class QueueRow(Table):
+    """A part in review that no person has decided yet: the review queue, however much was decided.
+
+    Written with the inspection; the first decision takes it away (a trigger).
+    """
+
+    __tablename__ = "review_queue"
+    __table_args__ = (
+        # Nearest to the threshold first.
+        Index("ix_review_queue_nearness", "nearness", "inspection_id"),
+        Index("ix_review_queue_inspector", "inspector", "nearness", "inspection_id"),
+    )
+
+    inspection_id: Mapped[str] = mapped_column(
+        ForeignKey("inspections.id", ondelete="CASCADE"), primary_key=True
+    )
+    inspector: Mapped[str] = mapped_column(Name)
+    nearness: Mapped[float]
+
+
 class TallyRow(Table):
     """How many parts an hour, by station, inspector, version and verdict.
 
@@ -140,6 +160,7 @@ class TallyRow(Table):
     """
 
     __tablename__ = "tallies"
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - the rows lie by hour
 
     hour: Mapped[int] = mapped_column(BigInteger, primary_key=True)  # hours since 1970
     station: Mapped[str] = mapped_column(Name, primary_key=True)
@@ -173,6 +194,7 @@ class CandidateRow(Table):
     __tablename__ = "candidates"
     __table_args__ = (
         Index("ix_candidates_state", "state", "id"),
+        Index("ix_candidates_inspection", "inspection_id"),
         # Of one part at most one proposal waits.
         Index(
             "ux_candidates_waiting",
@@ -200,7 +222,10 @@ class RegressionRow(Table):
     """A part whose verdict is known, judged again before each new version goes live."""
 
     __tablename__ = "regression_parts"
-    __table_args__ = (Index("ix_regression_inspector", "inspector", "removed_at"),)
+    __table_args__ = (
+        Index("ix_regression_inspector", "inspector", "removed_at"),
+        Index("ix_regression_inspection", "inspection_id"),
+    )
 
     id: Mapped[str] = mapped_column(Key, primary_key=True)
     inspector: Mapped[str] = mapped_column(Name)
@@ -263,11 +288,13 @@ class DeliveryRow(Table):
         Index(
             "ix_deliveries_due",
             "sink",
-            "next_try",
+            "station",
+            "id",
             sqlite_where=text("state = 'waiting'"),
             postgresql_where=text("state = 'waiting'"),
         ),
         Index("ix_deliveries_state", "state", "id"),
+        Index("ix_deliveries_inspection", "inspection_id"),
     )
 
     id: Mapped[str] = mapped_column(Key, primary_key=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -37,6 +39,20 @@ class UtcTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def storable(value: Any) -> bool:
+    """Whether both databases keep a value as it is: text without NUL or half characters.
+
+    Structured values may have no NaN and nothing infinite either, which JSON does not know.
+    """
+    if isinstance(value, str):
+        return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    if isinstance(value, Mapping):
+        return all(storable(key) and storable(one) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(storable, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 _last = 0
 _lock = threading.Lock()
 
@@ -52,8 +68,9 @@ def new_id() -> str:
 
 
 def least_id(moment: datetime) -> str:
-    """The least id that a row written at or after `moment` can have."""
-    return _uuid7(int(moment.timestamp() * 1e6) * 4096 // 1000, 0)
+    """The least id of a row written at or after `moment`, which is in UTC if it does not say."""
+    told = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return _uuid7(max(int(told.timestamp() * 1e6), 0) * 4096 // 1000, 0)
 
 
 def moment_of(key: str) -> datetime:

@@ -64,6 +64,7 @@ def upgrade() -> None:
         sa.Column("latency_sum", sa.Float(precision=53), nullable=False),
         sa.Column("latency_max", sa.Float(precision=53), nullable=False),
         sa.PrimaryKeyConstraint("hour", "station", "inspector", "version", "verdict"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "thresholds",
@@ -159,17 +160,27 @@ def upgrade() -> None:
         ["inspector", "verdict", "id"],
         unique=False,
     )
+    op.create_index(
+        "ix_inspections_inspector_version",
+        "inspections",
+        ["inspector", "version", "id"],
+        unique=False,
+    )
+    op.create_index("ix_inspections_map", "inspections", ["map_sha256"], unique=False)
     op.create_index("ix_inspections_part", "inspections", ["part_id", "id"], unique=False)
     op.create_index(
-        "ix_inspections_review",
-        "inspections",
-        ["nearness", "id"],
-        unique=False,
-        sqlite_where=sa.text("verdict = 'review'"),
-        postgresql_where=sa.text("verdict = 'review'"),
+        "ix_inspections_score", "inspections", ["score", "inspector", "verdict", "id"], unique=False
     )
+    op.create_index("ix_inspections_source", "inspections", ["source", "id"], unique=False)
     op.create_index("ix_inspections_station", "inspections", ["station", "id"], unique=False)
+    op.create_index(
+        "ix_inspections_station_inspector",
+        "inspections",
+        ["station", "inspector", "id"],
+        unique=False,
+    )
     op.create_index("ix_inspections_verdict", "inspections", ["verdict", "id"], unique=False)
+    op.create_index("ix_inspections_version", "inspections", ["version", "id"], unique=False)
     op.create_table(
         "sessions",
         sa.Column("digest", sa.LargeBinary(length=32), nullable=False),
@@ -201,6 +212,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index("ix_candidates_inspection", "candidates", ["inspection_id"], unique=False)
     op.create_index("ix_candidates_state", "candidates", ["state", "id"], unique=False)
     op.create_index(
         "ux_candidates_waiting",
@@ -245,11 +257,12 @@ def upgrade() -> None:
     op.create_index(
         "ix_deliveries_due",
         "deliveries",
-        ["sink", "next_try"],
+        ["sink", "station", "id"],
         unique=False,
         sqlite_where=sa.text("state = 'waiting'"),
         postgresql_where=sa.text("state = 'waiting'"),
     )
+    op.create_index("ix_deliveries_inspection", "deliveries", ["inspection_id"], unique=False)
     op.create_index("ix_deliveries_state", "deliveries", ["state", "id"], unique=False)
     op.create_table(
         "regression_parts",
@@ -269,11 +282,30 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index("ix_regression_inspection", "regression_parts", ["inspection_id"], unique=False)
     op.create_index(
         "ix_regression_inspector", "regression_parts", ["inspector", "removed_at"], unique=False
     )
+    op.create_table(
+        "review_queue",
+        sa.Column("inspection_id", sa.String(length=36), nullable=False),
+        sa.Column("inspector", sa.String(length=255), nullable=False),
+        sa.Column("nearness", sa.Float(precision=53), nullable=False),
+        sa.ForeignKeyConstraint(["inspection_id"], ["inspections.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("inspection_id"),
+    )
+    op.create_index(
+        "ix_review_queue_inspector",
+        "review_queue",
+        ["inspector", "nearness", "inspection_id"],
+        unique=False,
+    )
+    op.create_index(
+        "ix_review_queue_nearness", "review_queue", ["nearness", "inspection_id"], unique=False
+    )
 
     _forbid_changes()
+    _empty_queue()
 
 
 def _forbid_changes() -> None:
@@ -291,4 +323,22 @@ def _forbid_changes() -> None:
     op.execute(
         "CREATE TRIGGER inspections_never_change BEFORE UPDATE ON inspections "
         "FOR EACH ROW EXECUTE FUNCTION inspections_never_change()"
+    )
+
+
+def _empty_queue() -> None:
+    """A part that a person has decided leaves the review queue, whoever writes the decision."""
+    taken = "DELETE FROM review_queue WHERE inspection_id = NEW.inspection_id;"
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute(
+            f"CREATE TRIGGER decided_parts_leave AFTER INSERT ON decisions BEGIN {taken} END"
+        )
+        return
+    op.execute(
+        "CREATE FUNCTION decided_parts_leave() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN {taken} RETURN NULL; END $$"
+    )
+    op.execute(
+        "CREATE TRIGGER decided_parts_leave AFTER INSERT ON decisions "
+        "FOR EACH ROW EXECUTE FUNCTION decided_parts_leave()"
     )
