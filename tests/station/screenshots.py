@@ -87,7 +87,7 @@ def main(bundle: Path | None) -> None:
         demo_station.fill(station, size=256, parts=54)
         _talk(station)
         with served(station) as address, chromium() as browser:
-            for path in take(station, address, browser, tokens["Linus"], DOCS):
+            for path in take(station, address, browser, tokens["Root"], DOCS):
                 print(path, path.stat().st_size // 1024, "KiB")
 
 
@@ -95,8 +95,8 @@ def _talk(station: Station) -> None:
     """What people have said: proposals, one of them approved, a missed defect, an alarm."""
     import demo_station
 
-    ada, grace, linus = (
-        Person(name, demo_station.PEOPLE[name]) for name in ("Ada", "Grace", "Linus")
+    ada, grace, root = (
+        Person(name, demo_station.PEOPLE[name]) for name in ("Ada", "Grace", "Root")
     )
     waiting = [one.row.id for one in awaiting(station.database, limit=8)]
     failed = listed(station.database, Filter(verdict="fail"), limit=2).inspections
@@ -104,7 +104,7 @@ def _talk(station: Station) -> None:
     first = station.reviewing.propose(waiting[-1], ada, "capacitors of the new supplier")
     station.reviewing.approve(first.id, grace, "seen on the bench")
     station.reviewing.propose(waiting[-2], ada, "a lighter board, still good")
-    station.reviewing.propose(waiting[-3], linus)
+    station.reviewing.propose(waiting[-3], root)
     demo_station.raise_alarm(station)
 
 
