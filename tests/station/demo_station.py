@@ -19,7 +19,7 @@ from blemish.station.people import Person
 from blemish.station.settings import read_settings
 from blemish.station.store import new_id, now
 from blemish.station.store.inspections import _tally, awaiting
-from blemish.station.store.tables import AlarmRow, InspectionRow
+from blemish.station.store.tables import AlarmRow, InspectionRow, QueueRow
 from blemish.station.store.types import least_id
 
 PEOPLE = {"Ada": "operator", "Grace": "engineer", "Linus": "engineer", "Root": "admin"}
@@ -91,6 +91,9 @@ def seed_past(station: Station, rows: Sequence[InspectionRow], days: int, each_d
             session.add(row)
             session.flush()
             _tally(session, row)
+            if row.verdict == "review":
+                near = row.nearness or 0.0
+                session.add(QueueRow(inspection_id=row.id, inspector="board", nearness=near))
     return len(moments)
 
 
@@ -113,7 +116,8 @@ def _past(
     verdict = "fail" if score > row.threshold else "review" if score > calibrated else "pass"
     changed = {
         "id": key, "recorded_at": moment, "part_id": f"B-{moment:%m%d}-{key[-4:]}",
-        "score": score, "latency_ms": float(rng.gamma(30, 2.4)), "verdict": verdict,
+        "score": score, "verdict": verdict,
+        "latency_ms": row.latency_ms * float(rng.gamma(40, 1 / 40)),
         "reason": "above the review threshold" if verdict == "review" else None,
         "nearness": abs(score - row.threshold) / row.threshold, "request_key": None,
     }  # fmt: skip

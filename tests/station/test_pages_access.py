@@ -265,7 +265,9 @@ def test_dead_letters_are_sent_again_by_an_engineer(place: Place) -> None:
                     tries=12, next_try=now(), last_error="refused", ended_at=now(),
                 )
             )  # fmt: skip
-    place.window("Grace").post("/deliveries/resend", data={"id": list(states.values())})
+    grace = place.window("Grace")
+    assert grace.post("/deliveries/resend", data={"id": states["dead"]}).status_code == 303
+    assert grace.post("/deliveries/resend", data={"id": states["sent"]}).status_code == 409
     with place.station.database.reading() as session:
         rows = {state: session.get_one(DeliveryRow, key) for state, key in states.items()}
     assert (rows["dead"].state, rows["dead"].tries) == ("waiting", 0)

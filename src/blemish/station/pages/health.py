@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from starlette.responses import Response
 
 from blemish.station.api.access import Engineer, Here, Viewer
 from blemish.station.core import Station
 from blemish.station.errors import StoreError
 from blemish.station.pages.rendering import go, page
-from blemish.station.store import Database, now
+from blemish.station.sinks import dead_letters, resend
+from blemish.station.store import Database
 from blemish.station.store.tables import DeliveryRow, TallyRow
 
 router = APIRouter()
@@ -45,53 +46,34 @@ class Disk:
 @router.get("/health")
 def health_page(request: Request, station: Here, person: Viewer) -> Response:
     """How everything is doing."""
-    dead, waiting = letters(station.database)
+    dead = dead_letters(station.database, limit=LETTERS)
     return page(
-        request, person, "health.html", parts=station.health(), dead=dead, undelivered=waiting,
+        request, person, "health.html", parts=station.health(), dead=dead,
+        undelivered=_waiting(station.database),
         disk=_disk(station.settings.folder), store=_store(station), settings=station.settings,
         inspecting=station.inspecting, held=station.shelf.held, broken=station.shelf.broken,
     )  # fmt: skip
 
 
 @router.post("/deliveries/resend")
-def resend(
+def send_again(
     request: Request,
     station: Here,
     person: Engineer,
     id: Annotated[list[str] | None, Form()] = None,
-    sink: Annotated[str, Form(max_length=255)] = "",
 ) -> Response:
-    """Send dead letters again: those named, or all of a sink."""
-    send_again(station.database, id or [], sink or None)
+    """Send dead letters again."""
+    for key in id or []:
+        resend(station.database, key)
     return go(request, "/health", "resent")
 
 
-def letters(database: Database) -> tuple[list[DeliveryRow], dict[str, int]]:
-    """The newest dead letters, and how many results wait for each sink."""
+def _waiting(database: Database) -> dict[str, int]:
+    """How many results wait for each sink."""
+    query = select(DeliveryRow.sink, func.count()).filter_by(state="waiting")
     with database.reading() as session:
-        dead = session.scalars(
-            select(DeliveryRow)
-            .filter_by(state="dead")
-            .order_by(DeliveryRow.id.desc())
-            .limit(LETTERS)
-        ).all()
-        counted = session.execute(
-            select(DeliveryRow.sink, func.count())
-            .filter_by(state="waiting")
-            .group_by(DeliveryRow.sink)
-        ).all()
-    return list(dead), {sink: int(count) for sink, count in counted}  # fmt: skip
-
-
-def send_again(database: Database, keys: list[str], sink: str | None) -> int:
-    """Let dead letters be tried from the beginning; returns how many."""
-    query = update(DeliveryRow).filter_by(state="dead")
-    query = query.where(DeliveryRow.sink == sink if sink else DeliveryRow.id.in_(keys))
-    with database.writing() as session:
-        done: Any = session.execute(
-            query.values(state="waiting", tries=0, next_try=now(), ended_at=None)
-        )
-    return int(done.rowcount)
+        found = session.execute(query.group_by(DeliveryRow.sink)).all()
+    return {sink: int(count) for sink, count in found}
 
 
 def _disk(folder: Path) -> Disk:

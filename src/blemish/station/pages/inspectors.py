@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from blemish.station.api.access import Engineer, Here, Viewer
 from blemish.station.api.schemas import Id, InspectorName
-from blemish.station.pages.counting import counted
+from blemish.station.pages.counting import last_day
 from blemish.station.pages.rendering import go, page, path
 
 router = APIRouter()
@@ -20,7 +20,7 @@ Note = Annotated[str, Form(max_length=2000)]
 @router.get("/inspectors")
 def inspectors_page(request: Request, station: Here, person: Viewer) -> Response:
     """Every inspector, and the bundles that cannot be used."""
-    held = [(one, counted(station.database, 24, one.name)) for one in station.shelf.held]
+    held = [(one, last_day(station.database, one.name)) for one in station.shelf.held]
     return page(
         request, person, "inspectors.html", held=held, broken=station.shelf.broken,
         folder=station.settings.bundles,
@@ -37,7 +37,7 @@ def inspector_page(
         request, person, "inspector.html", held=held, live=held.live,
         calibration=held.inspector.calibration, templates=held.inspector.templates,
         history=held.inspector.history[::-1], changes=station.reviewing.changes(name, 30),
-        regression=station.reviewing.regression(name), counted=counted(station.database, 24, name),
+        regression=station.reviewing.regression(name), counted=last_day(station.database, name),
     )  # fmt: skip
 
 

@@ -6,17 +6,16 @@ import hashlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from sqlalchemy import select
 from starlette.responses import Response
 
 from blemish.station.api.access import Here, Viewer
 from blemish.station.core import Station
-from blemish.station.pages.counting import counted, waiting
+from blemish.station.pages.counting import last_day, waiting
 from blemish.station.pages.rendering import environment, fragment, page
 from blemish.station.people import Person
 from blemish.station.store import Filter
+from blemish.station.store.alarms import alarms
 from blemish.station.store.inspections import listed
-from blemish.station.store.tables import AlarmRow
 
 router = APIRouter()
 
@@ -48,19 +47,15 @@ def live_part(station: Here, person: Viewer, inspector: Name = None, seen: str =
 
 def _told(station: Station, inspector: str | None) -> dict[str, Any]:
     found = listed(station.database, Filter(inspector=inspector or None), limit=SHOWN).inspections
-    with station.database.reading() as session:
-        alarms = session.scalars(
-            select(AlarmRow).filter_by(ended_at=None, seen_at=None).order_by(AlarmRow.id.desc())
-        ).all()
+    unseen = [one for one in alarms(station.database, open_only=True) if one.seen_at is None]
     return {
         "newest": found[0] if found else None,
         "before": found[1:],
-        "counted": counted(station.database, 24, inspector or None),
-        "alarms": alarms,
+        "counted": last_day(station.database, inspector or None),
+        "alarms": unseen,
         "unwell": [entry for entry in station.health() if not entry.well],
         "broken": station.shelf.broken,
         "waiting": waiting(station),
-        "limits": station.settings.limits,
     }
 
 

@@ -8,8 +8,7 @@ from typing import Any
 from sqlalchemy import select
 
 from blemish.station.core import Station
-from blemish.station.store import Database, Judged
-from blemish.station.store.inspections import find
+from blemish.station.store import Database
 from blemish.station.store.tables import (
     CandidateRow,
     ChangeRow,
@@ -93,8 +92,3 @@ def scores(station: Station, inspector: str) -> dict[str, Any]:
         "review": held.live.thresholds.review_threshold,
         "method": None if calibration is None else calibration.method,
     }
-
-
-def parts(database: Database, keys: list[str]) -> dict[str, Judged]:
-    """Inspections by their ids."""
-    return {key: find(database, key) for key in dict.fromkeys(keys)}

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Form, Request
-from sqlalchemy import select
 from starlette.responses import Response
 
 from blemish.errors import BlemishError, ParameterError
 from blemish.station.api.access import Engineer, Here, Viewer
 from blemish.station.api.schemas import InspectorName
 from blemish.station.pages.rendering import fragment, go, page, path
-from blemish.station.store import Database
-from blemish.station.store.tables import DecisionRow, InspectionRow
+from blemish.station.store.statistics import Changes, Recent, changes, judged_by, recent
 from blemish.verdict import Calibration, Rule
-from blemish.verdict.inspection import ABOVE_REVIEW, NOT_CALIBRATED
 from blemish.verdict.rule import least_rate
 
 router = APIRouter()
@@ -29,34 +25,40 @@ _FIELDS = ("false_alarm_rate", "confidence", "review_rate", "threshold", "review
 _IN_PERCENT = {"false_alarm_rate", "confidence", "review_rate"}
 
 
-@dataclass(frozen=True)
-class Known:
-    """A recorded score, its verdict, whether a person must decide anyway, and what one said."""
+class Changed(NamedTuple):
+    """A part that would have another verdict."""
 
     id: str
     score: float
-    verdict: str
-    bound: bool  # in review for another reason than its score, which no threshold changes
-    decision: str | None
+    before: str
+    after: str
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What a rule would have made of the last parts."""
+    """What thresholds would have made of the last parts."""
 
     calibration: Calibration
-    moves: dict[tuple[str, str], int]
-    changed: list[tuple[Known, str]]  # the nearest to the new threshold first
-    after: Counter[str]
-    good: int  # parts that people decided to pass
-    false_alarms: int  # of these, those that would fail
-    bad: int
-    escapes: int
+    changes: Changes
+    changed: list[Changed]  # the nearest to the threshold first, a few
+
+    @property
+    def moves(self) -> dict[tuple[str, str], int]:
+        """How many verdicts would change, from what to what."""
+        moved = self.changes.moved.items()
+        return {(before, after): count for (before, after), count in moved if before != after}
 
     @property
     def count(self) -> int:
         """How many verdicts would change."""
         return sum(self.moves.values())
+
+    def decided(self, decision: str, verdict: str | None = None) -> int:
+        """How many parts that people decided so would have this verdict, or any."""
+        pairs = self.changes.decided.items()
+        return sum(
+            count for (said, after), count in pairs if said == decision and verdict in {None, after}
+        )
 
 
 @router.get("/inspectors/{name}/threshold")
@@ -66,12 +68,13 @@ def threshold_page(
     """Scores of good and of recent parts, and the thresholds among them."""
     held = station.shelf.get(name)
     calibration = held.inspector.calibration
-    recent = last_scores(station.database, name)
-    preview = None if calibration is None else preview_of(calibration, recent)
-    scores = [known.score for known in recent]
+    parts = recent(station.database, name, parts=LAST)
+    preview = None if calibration is None else preview_of(calibration, parts)
+    scores = parts.scores.tolist()
     return page(
         request, person, "threshold.html", held=held, live=held.live, calibration=calibration,
-        recent=scores, preview=preview, problem=None, span=_span(calibration, scores),
+        recent=scores, count=len(scores), preview=preview, problem=None,
+        span=_span(calibration, scores),
         least=None if calibration is None else least_rate(len(calibration.scores)),
     )  # fmt: skip
 
@@ -80,15 +83,15 @@ def threshold_page(
 def preview_part(request: Request, station: Here, person: Viewer, name: InspectorName) -> Response:
     """What would change; a rule that cannot be kept is told in its place."""
     calibration = station.shelf.get(name).inspector.calibration
-    recent = last_scores(station.database, name)
+    parts = recent(station.database, name, parts=LAST)
     preview, problem = None, None
     try:
         if calibration is None:
             raise ParameterError("it has no calibration yet; calibrate it with good parts first")
-        preview = preview_of(calibration.under(rule_of(request.query_params)), recent)
+        preview = preview_of(calibration.under(rule_of(request.query_params)), parts)
     except BlemishError as error:
         problem = str(error)
-    return fragment("_preview.html", person, preview=preview, problem=problem, recent=recent)
+    return fragment("_preview.html", person, preview=preview, problem=problem, count=len(parts.ids))
 
 
 @router.post("/inspectors/{name}/threshold")
@@ -132,54 +135,15 @@ def rule_of(asked: Mapping[str, str]) -> Rule:
     return Rule(**values)
 
 
-def last_scores(database: Database, inspector: str) -> list[Known]:
-    """The last parts of an inspector that have a score, newest first, and what people said."""
-    row = InspectionRow
-    query = (
-        select(row.id, row.score, row.verdict, row.reason)
-        .where(row.inspector == inspector, row.score.is_not(None))
-        .order_by(row.id.desc())
-        .limit(LAST)
-    )
-    with database.reading() as session:
-        found = session.execute(query).all()
-        said: dict[str, str] = {}
-        if found:
-            # Decisions come after their parts, so that those of older parts are few.
-            decisions = select(DecisionRow.inspection_id, DecisionRow.decision).where(
-                DecisionRow.inspection_id >= found[-1][0]
-            )
-            for key, decision in session.execute(decisions.order_by(DecisionRow.id)):
-                said[key] = decision
-    free = {None, ABOVE_REVIEW, NOT_CALIBRATED}
-    return [
-        Known(key, score, verdict, reason not in free, said.get(key))
-        for key, score, verdict, reason in found
-        if score is not None
-    ]
-
-
-def preview_of(calibration: Calibration, recent: Sequence[Known]) -> Preview:
+def preview_of(calibration: Calibration, parts: Recent) -> Preview:
     """The last parts under other thresholds."""
-    moves: Counter[tuple[str, str]] = Counter()
-    after: Counter[str] = Counter()
-    told: Counter[str] = Counter()
-    changed: list[tuple[Known, str]] = []
-    for known in recent:
-        verdict = known.verdict if known.bound else calibration.verdict(known.score)
-        after[verdict] += 1
-        if verdict != known.verdict:
-            moves[known.verdict, verdict] += 1
-            changed.append((known, verdict))
-        if known.decision is not None:
-            told[known.decision] += 1
-            told[f"{known.decision} {verdict}"] += 1
-    changed.sort(key=lambda pair: abs(pair[0].score - calibration.threshold))
-    return Preview(
-        calibration, dict(moves), changed[:SHOWN], after,
-        good=told["pass"], false_alarms=told["pass fail"], bad=told["fail"],
-        escapes=told["fail pass"],
-    )  # fmt: skip
+    limits = calibration.threshold, calibration.review_threshold
+    judged = zip(
+        parts.ids, parts.scores.tolist(), parts.verdicts, judged_by(parts, *limits), strict=True
+    )
+    changed = [Changed(*one) for one in judged if one[2] != one[3]]
+    changed.sort(key=lambda one: abs(one.score - calibration.threshold))
+    return Preview(calibration, changes(parts, *limits), changed[:SHOWN])
 
 
 def _span(calibration: Calibration | None, scores: Sequence[float]) -> dict[str, Any]:

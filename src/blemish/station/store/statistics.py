@@ -106,6 +106,7 @@ class Recent:
     """
 
     inspector: str
+    ids: tuple[str, ...]
     scores: Floats
     verdicts: tuple[str, ...]
     decisions: tuple[str | None, ...]
@@ -247,6 +248,7 @@ def recent(
     rows = list(found.values())
     return Recent(
         inspector,
+        ids=tuple(one.id for one in rows),
         scores=np.array([one.score for one in rows], np.float64),
         verdicts=tuple(one.verdict for one in rows),
         decisions=tuple(one.decision for one in rows),
@@ -274,7 +276,7 @@ def histogram(parts: Recent, *, bins: int = 60, limits: Iterable[float] = ()) ->
     return Histogram(tuple(edges.tolist()), by_verdict)
 
 
-def changes(parts: Recent, threshold: float, review: float | None = None) -> Changes:
+def judged_by(parts: Recent, threshold: float, review: float | None = None) -> list[str]:
     """What the verdicts would be above `threshold` (fail) and above `review` (review).
 
     `unseen` parts stay in review. Raises ParameterError for a review threshold above the threshold.
@@ -283,17 +285,22 @@ def changes(parts: Recent, threshold: float, review: float | None = None) -> Cha
         raise ParameterError(
             f"the review threshold {review:g} lies above the threshold {threshold:g}; give a lower"
         )
-    scores, verdicts = parts.scores, np.array(parts.verdicts, dtype="<U8")
+    scores = parts.scores
     judged = np.where(scores > threshold, "fail", "pass").astype("<U8")
     if review is not None:
         judged[(scores <= threshold) & (scores > review)] = "review"
     judged[parts.unseen] = "review"
-    counts = {verdict: int((judged == verdict).sum()) for verdict in ("pass", "review", "fail")}
+    return [str(verdict) for verdict in judged]
+
+
+def changes(parts: Recent, threshold: float, review: float | None = None) -> Changes:
+    """What other thresholds would have made of parts, counted; raises as `judged_by` does."""
+    judged = judged_by(parts, threshold, review)
     return Changes(
-        parts=len(scores),
-        counts=counts,
-        moved=_pairs(verdicts.tolist(), judged.tolist()),
-        decided=_pairs(parts.decisions, judged.tolist()),
+        parts=len(judged),
+        counts={verdict: judged.count(verdict) for verdict in ("pass", "review", "fail")},
+        moved=_pairs(parts.verdicts, judged),
+        decided=_pairs(parts.decisions, judged),
     )
 
 

@@ -28,13 +28,11 @@ const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-d
 const calendar = new Intl.DateTimeFormat("sv-SE");
 
 function showTime(element) {
-  const seconds = element.dataset.seconds;
-  const moment = new Date(seconds ? Number(seconds) * 1000 : element.dateTime);
+  const moment = new Date(element.dateTime);
   if (Number.isNaN(moment.getTime())) return;
   const today = calendar.format(moment) === calendar.format(new Date());
   element.textContent = (today ? "" : calendar.format(moment) + " ") + clock.format(moment);
   element.title = moment.toISOString();
-  element.dateTime = moment.toISOString();
 }
 
 function fade(viewer, percent) {
