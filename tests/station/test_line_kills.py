@@ -74,7 +74,7 @@ def told(broker: Mosquitto, hook: Hook) -> dict[str, Any]:
 
 def feed(folder: Path, person: Person, sent: list[str], done: threading.Event) -> None:
     """Send parts by MQTT with and without an id, and by folder; `sent` gets their checksums."""
-    while not done.wait(0.08):
+    while not done.wait(0.2):
         number = len(sent)
         data = encoded(PASS, number)
         if number % 3 == 0:
