@@ -166,7 +166,7 @@ def costs(found: dict[str, float], kept: dict[str, dict[str, float]]) -> dict[st
 
 
 def bandwidth(sizes: dict[str, float]) -> dict[str, float]:
-    """Megabits a second: of a line, a cell and the plant, as designed and if originals were sent."""
+    """Megabits a second of a line, a cell and the plant; as designed, and with every original."""
     pictures = ASSUMED["false_alarm_rate"] + ASSUMED["defect_rate"] + ASSUMED["sampled_good"]
     line = RATE * (sizes["json"] + pictures * ASSUMED["png_bytes"]) * 8 / 1e6
     raw = RATE * 900 * 900 * 3 * 8 / 1e6
