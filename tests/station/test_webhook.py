@@ -33,7 +33,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = delivering.pause_after
     monkeypatch.setattr(delivering, "pause_after", lambda failures: whole(failures) / 20)
     monkeypatch.setattr(delivering, "IDLE", 0.05)
-    monkeypatch.setattr(delivering, "COUNT", 0.0)
+    monkeypatch.setattr(delivering, "COUNT", 0.01)
 
 
 def sink(hook: Hook, **more: Any) -> dict[str, Any]:
@@ -91,7 +91,9 @@ def test_without_a_secret_nothing_is_signed(hook: Hook, tmp_path: Path) -> None:
     assert "Webhook-Signature" not in hook.requests[0].headers
 
 
-def test_a_sink_that_was_down_catches_up_in_order(hook: Hook, tmp_path: Path) -> None:
+def test_a_sink_that_was_down_catches_up_in_order(
+    hook: Hook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Refused connections are counted against no result, however many there are."""
     hook.stop()
     with running(tmp_path, sinks=(sink(hook, tries=1),)) as station:
@@ -100,9 +102,15 @@ def test_a_sink_that_was_down_catches_up_in_order(hook: Hook, tmp_path: Path) ->
         assert health(station, "mes").state == "retrying"
         eventually(lambda: part_failures(station) >= 3)
         assert states(station) == ["waiting"] * 40
+        monkeypatch.setattr(delivering, "pause_after", lambda failures: 2.0)
+        failures = part_failures(station)
+        eventually(lambda: part_failures(station) > failures)
+        sent += send(station, 2, first=40)
+        eventually(lambda: health(station, "mes").counts["waiting"] == 42)
+        assert part_failures(station) == failures + 1  # counted without another try
         assert "refused" in (deliveries(station)[0].last_error or "")
         hook.start()
-        eventually(lambda: states(station) == ["sent"] * 40)
+        eventually(lambda: states(station) == ["sent"] * 42)
         assert ids(hook) == sent
         assert health(station, "mes").last_error is None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 from blemish.errors import BlemishError
@@ -88,13 +89,22 @@ class Delivering:
             except Exception as error:
                 pause = self._broken(error)
             if pause is not None:
-                self._stopping.wait(pause)
+                self._rest(pause)
             elif self._wake.wait(IDLE):
                 self._wake.clear()
         try:
             self._settle()
         except Exception as error:  # they are sent once more
             log.warning("%s: sent results could not be noted: %s", self.sink.name, error)
+
+    def _rest(self, pause: float) -> None:
+        """Wait; what piles up meanwhile is counted."""
+        until = time.monotonic() + pause
+        while (left := until - time.monotonic()) > 0:
+            if self._stopping.wait(min(left, COUNT)):
+                return
+            with suppress(Exception):  # the next round will say so
+                self._count()
 
     def _round(self) -> float | None:
         """Send what is due; the seconds to wait before the next try, None when all is sent."""
