@@ -27,6 +27,7 @@ from blemish.station.parts import Every, PartHealth
 from blemish.station.settings import DriftSettings
 from blemish.station.shelf import Held, Shelf
 from blemish.station.store import Database, new_id, now
+from blemish.station.store.statistics import span_of
 from blemish.station.store.tables import AlarmRow, DecisionRow, InspectionRow
 
 MOST_PICTURES = 300  # of a calibration set that are measured: once a version, evenly chosen
@@ -125,6 +126,8 @@ class DriftWatch:
         columns = [getattr(row, name) for name in _MEASURES]
         order = row.id.desc() if newest_first else row.id
         parts = self._parts(held, row.id, row.verdict, *columns).order_by(order)
+        if not newest_first and (span := span_of(self.database, held.name, held.live.version)):
+            parts = parts.where(row.id.between(*span))
         part = parts.limit(self.settings.window).subquery()
         query = (
             select(part, DecisionRow.decision)

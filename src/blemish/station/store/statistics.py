@@ -15,6 +15,7 @@ from blemish.errors import ParameterError
 from blemish.station.store.inspections import HOUR
 from blemish.station.store.opening import Database
 from blemish.station.store.tables import DecisionRow, InspectionRow, TallyRow
+from blemish.station.store.types import least_id
 from blemish.verdict.inspection import ABOVE_REVIEW, NOT_CALIBRATED
 
 Floats = npt.NDArray[np.float64]
@@ -228,6 +229,7 @@ def recent(
 ) -> Recent:
     """The newest parts of an inspector, or of one version of it, that have a score."""
     row = InspectionRow
+    span = None if version is None else span_of(database, inspector, version)
     newest = (
         select(row.id, row.score, row.verdict, row.reason)
         .where(row.inspector == inspector)
@@ -236,26 +238,55 @@ def recent(
     )
     if version is not None:
         newest = newest.where(row.version == version)
+    if span is not None:
+        newest = newest.where(row.id.between(*span))
     part = newest.subquery()
-    query = (
-        select(part, DecisionRow.decision)
-        .join(DecisionRow, DecisionRow.inspection_id == part.c.id, isouter=True)
-        .order_by(part.c.id.desc(), DecisionRow.id)
+    said = select(DecisionRow.inspection_id, DecisionRow.decision).join(
+        part, part.c.id == DecisionRow.inspection_id
     )
     with database.reading() as session:
+        rows = [one for one in session.execute(newest) if one[1] is not None]
         # Of a part that was decided more than once the newest decision comes last.
-        found = {one.id: one for one in session.execute(query) if one.score is not None}
-    rows = list(found.values())
+        found = session.execute(said.order_by(DecisionRow.id))
+        decided: dict[str, str] = {key: decision for key, decision in found}  # noqa: C416 - rows
+    keys, scores, verdicts, reasons = zip(*rows, strict=True) if rows else ((), (), (), ())
     return Recent(
         inspector,
+<<<<<<< HEAD
         ids=tuple(one.id for one in rows),
         scores=np.array([one.score for one in rows], np.float64),
         verdicts=tuple(one.verdict for one in rows),
         decisions=tuple(one.decision for one in rows),
+=======
+        scores=np.array(scores, np.float64),
+        verdicts=verdicts,
+        decisions=tuple(map(decided.get, keys)),
+>>>>>>> memory
         unseen=np.array(
-            [one.verdict == "review" and one.reason not in _BY_SCORE for one in rows], np.bool_
+            [
+                verdict == "review" and reason not in _BY_SCORE
+                for verdict, reason in zip(verdicts, reasons, strict=True)
+            ],
+            np.bool_,
         ),
     )
+
+
+def span_of(database: Database, inspector: str, version: int) -> tuple[str, str] | None:
+    """Between which ids the parts of a version are; None: there are none.
+
+    PostgreSQL would look for an old version's newest parts from today on. An hour more at both
+    ends allows for clocks that were set between a part's arrival and its recording.
+    """
+    query = select(func.min(TallyRow.hour), func.max(TallyRow.hour)).where(
+        TallyRow.inspector == inspector, TallyRow.version == version
+    )
+    with database.reading() as session:
+        first, last = session.execute(query).one()
+    if first is None:
+        return None
+    begin, end = (datetime.fromtimestamp(hour * HOUR, UTC) for hour in (first - 1, last + 2))
+    return least_id(begin), least_id(end)
 
 
 def histogram(parts: Recent, *, bins: int = 60, limits: Iterable[float] = ()) -> Histogram:
