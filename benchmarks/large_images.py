@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -63,9 +64,9 @@ def main() -> None:
         probe = folder / "scratched.png"
         cv2.imwrite(str(probe), surface(given.width, given.height, 99, scratch=True))
         made = Inspector(HETMM(backbone=given.backbone, sheets=None), tile=given.tile, device="cpu")
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         made.fit(good)
-        fitted = time.perf_counter() - started
+        fitted, worked = time.perf_counter() - started, time.process_time() - worked
         made.calibrate(false_alarm_rate=1 / (given.good + 1))
         torch_side = inspected(made, probe)
         made.export(folder / "line", images=good[:1])
@@ -79,6 +80,8 @@ def main() -> None:
         "backbone": given.backbone,
         "sheets": given.good,
         "fit_seconds": round(fitted, 1),
+        "fit_cpu_seconds": round(worked, 1),  # of all cores, which others at work change little
+        "load": round(os.getloadavg()[0], 1),  # above the number of cores: times are too long
         "pytorch": torch_side,
         "line": json.loads(done.stdout.splitlines()[-1]),
     }

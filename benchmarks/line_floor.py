@@ -8,7 +8,7 @@ whole test folder by a fresh environment that has only the line floor (made belo
 run, as `pip install .` makes it). Printed and kept in benchmarks/results/line_floor.json: the same
 parts rejected or not, the largest difference of a map and of a score, file-to-verdict times, cold
 start, memory, installed size. Rows of other categories, runtimes and precisions stay in the file,
-each with the commit and date that it was measured at.
+each with the commit, date and load of the machine that it was measured at.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ class Kept:
     def add(self, row: dict[str, Any]) -> None:
         """Put a row where the one of the same run is, or behind the others, and write the file."""
         found = environment()
-        row = {**row, "measured": {key: found[key] for key in ("date", "commit")}}
+        measured = {key: found[key] for key in ("date", "commit")}
+        # More than the cores at work means that others were, and that times are too long.
+        row = {**row, "measured": {**measured, "load": round(os.getloadavg()[0], 1)}}
         keys = [_key(other) for other in self.rows]
         if _key(row) in keys:
             self.rows[keys.index(_key(row))] = row

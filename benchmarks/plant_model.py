@@ -60,16 +60,18 @@ def simulate_line(
     """One line: parts arrive evenly, wait for a worker, and are late after the deadline."""
     env, generator = simpy.Environment(), np.random.default_rng([seed, 1, workers])
     stalling = np.random.default_rng([seed, 3])  # at the same moments, however many workers
-    pool = simpy.PriorityResource(env, workers)
+    pool = simpy.Resource(env, workers)
     spread = math.log(service.p95 / service.median) / 1.645
     ages: list[float] = []
-    busy = 0.0
+    busy, stalled_until = 0.0, 0.0
 
     def part() -> Events:
         nonlocal busy
         born = env.now
-        with pool.request(priority=1) as turn:
+        with pool.request() as turn:
             yield turn
+            if env.now < stalled_until:
+                yield env.timeout(stalled_until - env.now)
             took = service.median * math.exp(generator.normal(0, spread))
             busy += took
             yield env.timeout(took)
@@ -80,16 +82,11 @@ def simulate_line(
             env.process(part())
             yield env.timeout(1 / rate)
 
-    def stall() -> Events:
-        with pool.request(priority=0) as turn:
-            yield turn
-            yield env.timeout(service.stall)
-
     def stalls() -> Events:
-        while True:
+        nonlocal stalled_until
+        while True:  # the machine as a whole; what is in work is finished
             yield env.timeout(stalling.exponential(service.stall_every))
-            for _ in range(workers):  # the machine as a whole
-                env.process(stall())
+            stalled_until = env.now + service.stall
 
     env.process(arrivals())
     env.process(stalls())

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -60,6 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--category", default="bottle")
     parser.add_argument("--backbone", default="resnet18.tv_in1k")
     parser.add_argument("--sheets", type=int, default=60)
+    parser.add_argument("--bundle", type=Path, help="such an export, made before")
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--twice", type=float, default=60, help="seconds at twice the load")
     parser.add_argument("--clients", type=int, default=2)
@@ -72,7 +74,10 @@ def arguments() -> argparse.Namespace:
 def measured(given: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Both phases, and what the store holds after them."""
     folder = given.root / given.category
-    make_bundle(given, folder / "train" / "good", scratch)
+    if given.bundle is None:
+        make_bundle(given, folder / "train" / "good", scratch)
+    else:
+        shutil.copytree(given.bundle, scratch / "part.blemish")
     images = [path.read_bytes() for path in list_images(folder / "test", recursive=True)]
     (scratch / "station.toml").write_text(f"[limits]\nworkers = {given.workers}\n")
     settings = read_settings(scratch, port=PORT, name="bench")

@@ -219,7 +219,7 @@ def _write(database: Database, table: type[Table], rows: list[dict[str, Any]]) -
         cursor.copy(f"COPY {table.__tablename__} ({', '.join(names)}) FROM STDIN") as copy,
     ):
         for row in rows:
-            values = [row[key] for key in keys]
+            values = [row.get(key) for key in keys]
             copy.write_row(
                 [json.dumps(one) if isinstance(one, dict | list) else one for one in values]
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import threading
@@ -13,6 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from blemish.imaging import read_image
+from blemish.station.api import create_app
 from blemish.station.core import Station
 from station.conftest import png
 
@@ -189,6 +191,36 @@ def test_too_large_a_request_is_refused_told_or_not(operator: TestClient, statio
         assert answer.status_code == 413
         assert answer.json()["code"] == "too_large"
     assert count(station) == 0
+
+
+def test_a_request_that_does_not_come_on_is_ended(station: Station) -> None:
+    """A request that does not come on is ended."""
+    limits = station.settings.limits.model_copy(update={"timeout_s": 0.05})
+    station.settings = station.settings.model_copy(update={"limits": limits})
+    app = create_app(station, manage=False)
+    token = station.people.give("otto", "operator")
+    scope = {
+        "type": "http", "method": "POST", "path": f"{API}/inspections", "query_string": b"",
+        "headers": [
+            (b"host", b"127.0.0.1"), (b"authorization", f"Bearer {token}".encode()),
+            (b"content-type", b"multipart/form-data; boundary=x"), (b"content-length", b"1000"),
+        ],
+    }  # fmt: skip
+    sent: list[Any] = []
+    pieces = iter([{"type": "http.request", "body": b"--x\r\n", "more_body": True}])
+
+    async def receive() -> Any:
+        for piece in pieces:
+            return piece
+        await asyncio.sleep(30)
+        return {"type": "http.disconnect"}
+
+    async def send_on(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(asyncio.wait_for(app(scope, receive, send_on), 20))
+    assert sent[0]["status"] == 408
+    assert json.loads(sent[1]["body"])["code"] == "too_slow"
 
 
 def test_what_cannot_be_queued_is_told_to_come_again(

@@ -99,18 +99,29 @@ def test_pass_only_when_it_was_found(started: Callable[..., Output]) -> None:
     assert output.counts["passed"] == 1
 
 
-def test_a_late_pass_does_not_flip_the_level(started: Callable[..., Output]) -> None:
-    """The PLC has taken the part for bad by then."""
+def test_a_late_pass_does_not_flip_the_level(
+    started: Callable[..., Output], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The PLC has taken the part for bad by then: pass is not written, not even for a moment."""
+    write, written = digital._Level.write, []
+
+    def noted(self: Any, value: bytes) -> str | None:
+        written.append(value)
+        return write(self, value)
+
+    monkeypatch.setattr(digital._Level, "write", noted)
     output = started(deadline_ms=50)
     output.arrives("a")
     time.sleep(0.06)
     output.judged("a")
+    eventually(lambda: output.counts["late"] == 1)
     output.stays("0")
-    assert output.counts["late"] == 1
     output.arrives("b", ago=1.0)  # waited elsewhere before it came here
     output.judged("b")
+    eventually(lambda: output.counts["late"] == 2)
     output.stays("0")
     assert (output.counts["late"], output.counts["passed"]) == (2, 0)
+    assert set(written) == {b"0"}
 
 
 def test_the_level_is_the_newest_parts(started: Callable[..., Output]) -> None:

@@ -149,7 +149,7 @@ def test_errors_are_tried_again_then_a_dead_letter(hook: Hook, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("status", "is_final"),
     [(400, True), (404, True), (408, False), (425, False), (429, False), (503, False),
-     (302, False)],
+     (307, False)],
 )  # fmt: skip
 def test_which_answers_are_final(hook: Hook, tmp_path: Path, status: int, is_final: bool) -> None:
     """A 4xx will not change; busy, too early and the server's errors may. No redirect is taken."""

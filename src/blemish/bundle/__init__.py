@@ -28,6 +28,7 @@ from blemish.bundle.manifest import (
 )
 from blemish.bundle.packing import Packed, pack_bundle, unpack_bundle
 from blemish.bundle.reading import (
+    checked_file,
     read_content,
     read_manifest,
     read_part,
@@ -66,6 +67,7 @@ __all__ = [
     "check_runs",
     "check_target",
     "check_templates",
+    "checked_file",
     "fitting_together",
     "locked",
     "pack",

@@ -116,14 +116,25 @@ def read_part(folder: str | os.PathLike[str], manifest: Manifest, part: str) -> 
     return tensors
 
 
+def checked_file(folder: str | os.PathLike[str], manifest: Manifest, part: str) -> Path:
+    """The file of one part, whose size and sha256 agree with the manifest; it stays on the disk.
+
+    For what is larger than memory. Files are named by their content and never written again.
+    """
+    path, record = _file_of(folder, manifest, part)
+    try:
+        with path.open("rb") as file:
+            check_size(path, os.fstat(file.fileno()).st_size, record)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    check_digest(path, digest, record)
+    return path
+
+
 def read_content(folder: str | os.PathLike[str], manifest: Manifest, part: str) -> bytes:
     """The bytes of one part's file, after its size and sha256 agree with the manifest."""
-    if part not in manifest.files:
-        raise BundleError(f"{folder} has no '{part}'; make the bundle again")
-    record = manifest.files[part]
-    path = Path(folder) / record.file
-    if not path.is_file():
-        raise BundleError(f"{path} is missing; restore it, or make the bundle again")
+    path, record = _file_of(folder, manifest, part)
     try:
         with path.open("rb") as file:
             check_size(path, os.fstat(file.fileno()).st_size, record)  # before it is in memory
@@ -133,6 +144,18 @@ def read_content(folder: str | os.PathLike[str], manifest: Manifest, part: str) 
     check_size(path, len(data), record)
     check_digest(path, hashlib.sha256(data).hexdigest(), record)
     return data
+
+
+def _file_of(
+    folder: str | os.PathLike[str], manifest: Manifest, part: str
+) -> tuple[Path, FileRecord]:
+    if part not in manifest.files:
+        raise BundleError(f"{folder} has no '{part}'; make the bundle again")
+    record = manifest.files[part]
+    path = Path(folder) / record.file
+    if not path.is_file():
+        raise BundleError(f"{path} is missing; restore it, or make the bundle again")
+    return path, record
 
 
 def check_size(path: Path, size: int, record: FileRecord) -> None:

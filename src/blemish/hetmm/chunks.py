@@ -115,6 +115,14 @@ def bank_type(total_bytes: int, memory: int | None) -> type[TileBank]:
     return ChunkedBank if memory is not None and total_bytes > memory * MEBIBYTE else TileBank
 
 
+def block_sheets(a_sheet: int, memory: int | None) -> int:
+    """How many sheets of `a_sheet` bytes, all levels, may wait to be written to one block."""
+    if memory is None:
+        return BLOCK_SHEETS
+    room = memory * MEBIBYTE // (_BUFFERED_SHARE * max(1, a_sheet))
+    return max(1, min(BLOCK_SHEETS, room))
+
+
 class BankBuilder:
     """Builds the levels' banks from batches, so that a whole set is never there twice.
 
@@ -145,9 +153,8 @@ class BankBuilder:
     def _start(self, levels: Sequence[Tensor], sources: Sequence[Tensor | None]) -> None:
         a_sheet = sum(level[0].numel() for level in levels) * self._dtype.itemsize
         kind = bank_type(self._expected * a_sheet, self._memory)
-        if self._memory is not None and kind is ChunkedBank:
-            room = self._memory * MEBIBYTE // (_BUFFERED_SHARE * a_sheet)
-            self._block = max(1, min(BLOCK_SHEETS, room))
+        if kind is ChunkedBank:
+            self._block = block_sheets(a_sheet, self._memory)
         for level, own in zip(levels, sources, strict=True):
             none = None if own is None else own[:0]
             self._banks.append(kind.from_sheets(level[:0], self._dtype, sources=none))

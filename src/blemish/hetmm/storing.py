@@ -12,7 +12,7 @@ from torch import Tensor
 
 from blemish.features import precision_dtype
 from blemish.hetmm.bank import TileBank
-from blemish.hetmm.chunks import bank_type
+from blemish.hetmm.chunks import ChunkedBank, bank_type, block_sheets
 from blemish.hetmm.free import FreeBank
 
 Bank = TileBank | FreeBank | None  # None: the level is off
@@ -85,5 +85,12 @@ def _tile_bank(
         sources = sources.int()
     # Each level gets an even share of the limit: what the others take is not known here.
     dtype = precision_dtype(precision)
-    kind = bank_type(levels * sheets.numel() * dtype.itemsize, memory)
-    return kind.from_sheets(sheets, dtype, sources=sources)
+    total = levels * sheets.numel() * dtype.itemsize
+    kind = bank_type(total, memory)
+    bank = kind.from_sheets(sheets[:0], dtype, sources=None if sources is None else sources[:0])
+    a_sheet = total // max(1, len(sheets))
+    block = block_sheets(a_sheet, memory if kind is ChunkedBank else None)
+    for start in range(0, len(sheets), block):
+        part = slice(start, start + block)
+        bank = bank.extended(sheets[part], sources=None if sources is None else sources[part])
+    return bank

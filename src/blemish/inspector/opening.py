@@ -10,6 +10,7 @@ from typing import Any
 from blemish.bundle import (
     Manifest,
     Tensors,
+    checked_file,
     read_content,
     read_part,
 )
@@ -41,7 +42,12 @@ class Opening:
                 memory=self.memory,
             )
         made: Engine = learning_floor(where=where).restored(
-            manifest, read, where, device=self.device, memory=self.memory
+            manifest,
+            read,
+            where,
+            device=self.device,
+            memory=self.memory,
+            file=lambda part: checked_file(folder, manifest, part),
         )
         return made
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 
 from blemish.bundle import Manifest, Tensors, check_templates, fitting_together
 from blemish.detector import check_settings
@@ -24,11 +26,12 @@ def restored(
     *,
     device: str,
     memory: int | None,
+    file: Callable[[str], Path],
 ) -> Engine:
     """The engine of a version's whole state, before its steps; `read` gives a part's tensors.
 
     `where` names the bundle in errors; `memory` is what the templates may take, in MiB (None: what
-    `fit` was told).
+    `fit` was told); with one they are not read but mapped, from what `file` gives.
     """
     if manifest.method not in DETECTORS:
         raise BundleError(
@@ -45,7 +48,10 @@ def restored(
             )
         settings["memory"] = memory
     found = resolve_device(device)
-    parts = {part: read(part) for part in {"backbone", *manifest.state_parts}}
+    parts = {
+        part: _mapped(file(part)) if part == TEMPLATES and settings.get("memory") else read(part)
+        for part in {"backbone", *manifest.state_parts}
+    }
     if "templates" in parts:
         check_templates(manifest, parts["templates"], where)
     with fitting_together(where):
@@ -78,3 +84,18 @@ def restored(
             one.restore({**parts, TEMPLATES: own}, backbone, list(templates))
             engines.append(TorchEngine(one, found))
         return TiledEngine(engines, tiling)
+
+
+def _mapped(path: Path) -> Tensors:
+    """A file's tensors, of which the system reads sheets from the disk as they are looked at.
+
+    Sheets go to a bank of their own block by block; what stays as it is must not hang on a file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118
+            return {
+                name: value if value.ndim == 4 else value.copy() for name, value in found.items()
+            }
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise BundleError(f"{path} is not a readable safetensors file") from error

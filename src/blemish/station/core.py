@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+from blemish.station.drift import DriftWatch
 from blemish.station.figures import Figures
 from blemish.station.inspecting import Inspecting
 from blemish.station.keeping import Keeping
@@ -46,6 +47,7 @@ class Station:
         self.parts: list[StationPart] = [
             Every("bundles", LOOK, self.shelf.refresh),
             Keeping(self.database, self.pictures, settings.retention),
+            DriftWatch(self.database, self.shelf, settings.drift, settings.name).part(),
             *make_sinks(settings, self.database, self.inspecting),
             *make_sources(settings, self.inspecting),
         ]

@@ -69,7 +69,7 @@ def _stand_before(app: FastAPI, station: Station) -> None:
         many = scope["path"].endswith(("/batch", "/updates"))
         return (image * limits.batch if many else image) + 2**20  # and what else is in the form
 
-    app.add_middleware(LimitedBody, limit=most)
+    app.add_middleware(LimitedBody, limit=most, patience=limits.timeout_s)
     app.add_middleware(CarefulHeaders)
     if is_loopback(settings.host):
         allowed = ["localhost", "127.0.0.1", "[::1]", settings.host, *settings.hosts]

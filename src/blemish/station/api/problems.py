@@ -75,6 +75,12 @@ class TooLargeError(StationError):
     code = "too_large"
 
 
+class TooSlowError(StationError):
+    """The request does not come on."""
+
+    code = "too_slow"
+
+
 def problem(
     request: Request,
     status: int,
@@ -103,8 +109,9 @@ def of_error(request: Request, error: BlemishError) -> JSONResponse:
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = "Bearer"
         return problem(request, 401, error.code, str(error), headers=headers)
-    if isinstance(error, TooLargeError):
-        return problem(request, 413, error.code, str(error))
+    if isinstance(error, TooLargeError | TooSlowError):
+        status = 413 if isinstance(error, TooLargeError) else 408
+        return problem(request, status, error.code, str(error))
     status = next(status for kind, status in _STATUS if isinstance(error, kind))
     if isinstance(error, BusyError):
         headers["Retry-After"] = str(math.ceil(error.retry_after))

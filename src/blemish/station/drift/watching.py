@@ -11,7 +11,6 @@ from sqlalchemy import Select, select
 from blemish.errors import BlemishError
 from blemish.imaging import measured
 from blemish.inspector import Inspector
-from blemish.station.core import Every, PartHealth
 from blemish.station.drift.measures import (
     CALIBRATION,
     CAMERA,
@@ -24,6 +23,7 @@ from blemish.station.drift.measures import (
     look,
 )
 from blemish.station.drift.ranks import rejected
+from blemish.station.parts import Every, PartHealth
 from blemish.station.settings import DriftSettings
 from blemish.station.shelf import Held, Shelf
 from blemish.station.store import Database, new_id, now

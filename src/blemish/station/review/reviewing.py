@@ -68,21 +68,11 @@ class Reviewing:
 
     def missed(self, key: str, person: Person, note: str = "") -> RegressionRow:
         """A defect was let through: the part fails, and no new version may do worse on it."""
-        person.check("operator")
-        judged = find(self._database, key)
-        self._image_of(judged)
-        row = regression.add(self._database, judged.row, "fail", person, note)
-        self._decide_once(judged, "fail", person, note)
-        return row
+        return self._must_be(key, "fail", person, note)
 
     def false_alarm(self, key: str, person: Person, note: str = "") -> RegressionRow:
         """A good part was stopped: it passes, and no new version may do worse on it."""
-        person.check("operator")
-        judged = find(self._database, key)
-        self._image_of(judged)
-        row = regression.add(self._database, judged.row, "pass", person, note)
-        self._decide_once(judged, "pass", person, note)
-        return row
+        return self._must_be(key, "pass", person, note)
 
     def propose(self, key: str, person: Person, note: str = "") -> CandidateRow:
         """A good part that a second person may make a template; it is decided to pass."""
@@ -302,6 +292,14 @@ class Reviewing:
             )  # fmt: skip
         if not done.rowcount:  # type: ignore[attr-defined]
             raise ConflictError("somebody else has decided this candidate just now")
+
+    def _must_be(self, key: str, expected: str, person: Person, note: str) -> RegressionRow:
+        person.check("operator")
+        judged = find(self._database, key)
+        self._image_of(judged)
+        row = regression.add(self._database, judged.row, expected, person, note)
+        self._decide_once(judged, expected, person, note)
+        return row
 
     def _decide_once(self, judged: Judged, decision: str, person: Person, note: str) -> None:
         if judged.decision is None or judged.decision.decision != decision:

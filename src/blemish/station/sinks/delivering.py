@@ -7,7 +7,7 @@ import threading
 import time
 from datetime import timedelta
 
-from blemish.station.errors import StationError
+from blemish.errors import BlemishError
 from blemish.station.inspecting import Part
 from blemish.station.parts import PartHealth
 from blemish.station.pauses import pause_after
@@ -154,7 +154,7 @@ class Delivering:
     def _broken(self, error: Exception) -> float:
         """The sink, the database or this code does not work: the same is tried again."""
         self._failures += 1
-        known = isinstance(error, StationError)
+        known = isinstance(error, BlemishError)
         message = str(error) if known else f"{type(error).__name__}: {error}"
         if message != self._last_error:
             log.warning("%s: %s", self.sink.name, message, exc_info=None if known else error)

@@ -62,7 +62,7 @@ class FolderIntake(Intake):
         return dict(self._watched.health.counts)
 
     def _watch(self) -> WatchedFolder:
-        return _Patient(
+        return WatchedFolder(
             self.folder,
             settle=self._settings.settle_s,
             existing=self._settings.existing,
@@ -130,10 +130,3 @@ class FolderIntake(Intake):
             request_key=key,
             arrived=time.monotonic() - age,
         )
-
-
-class _Patient(WatchedFolder):
-    """A watched folder that need not be there at the beginning either."""
-
-    def check(self) -> None:
-        """Nothing: it is waited for."""

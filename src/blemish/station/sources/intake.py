@@ -7,6 +7,7 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 
+from blemish.errors import BlemishError
 from blemish.station.errors import ReusedKeyError, StationError
 from blemish.station.inspecting import Inspecting, Part
 from blemish.station.parts import PartHealth
@@ -125,7 +126,7 @@ class Intake(ABC):
         return False
 
     def _tell(self, error: Exception) -> None:
-        known = isinstance(error, StationError)
+        known = isinstance(error, BlemishError)
         message = str(error) if known else f"{type(error).__name__}: {error}"
         if message != self._trouble:
             log.warning("%s: %s", self.name, message, exc_info=None if known else error)

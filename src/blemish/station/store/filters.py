@@ -22,6 +22,7 @@ from blemish.station.store.types import least_id, storable
 _EQUAL = ("inspector", "version", "verdict", "station", "source", "part_id", "image_sha256")
 _TALLIED = ("inspector", "version", "verdict", "station")
 _LOOKED_AT = 500  # newest parts in which scores are looked for before the index of scores
+_RARE = ("fail", "error")  # verdicts of fewer parts than people decide, who look at those in review
 _LARGEST = 2**31 - 1  # of a version
 
 
@@ -101,7 +102,8 @@ def _decided(query: Select[Any], wanted: Filter) -> Select[Any]:
 def _newest(session: Session, wanted: Filter, after: str | None) -> Select[Any]:
     """Ids, newest first, whatever the score."""
     row = InspectionRow
-    if wanted.decision is not None or wanted.decided is True:
+    is_decided = wanted.decision is not None or wanted.decided is True
+    if is_decided and wanted.verdict not in _RARE:
         # From the few decisions to their inspections, not the other way round.
         key: Any = DecisionRow.inspection_id
         query = select(key).join(row, row.id == key).where(_newest_decision())
@@ -111,9 +113,7 @@ def _newest(session: Session, wanted: Filter, after: str | None) -> Select[Any]:
         key = QueueRow.inspection_id
         query = select(key).join(row, row.id == key)
     else:
-        query = _plain(select(row.id), wanted, row.id, after)
-        if wanted.decided is False:
-            query = query.where(~exists().where(DecisionRow.inspection_id == row.id))
+        query = _decided(_plain(select(row.id), wanted, row.id, after), wanted)
         return query.order_by(row.id.desc())
     return _plain(query, wanted, key, after, pinned=_is_sqlite(session)).order_by(key.desc())
 
