@@ -287,7 +287,7 @@ def test_heat_fades_with_the_slider_and_the_theme_is_kept(line: Line) -> None:
 def test_screens_of_the_readme_exist() -> None:
     """The pictures that docs/pages.md shows are there, and small enough for a README."""
     folder = Path(__file__).parents[2] / "docs" / "station"
-    shown = re.findall(r"\(station/([\w-]+\.png)\)", (folder.parent / "pages.md").read_text())
+    shown = re.findall(r"\(station/([\w-]+\.jpg)\)", (folder.parent / "pages.md").read_text())
     assert shown
     for name in shown:
         assert (folder / name).stat().st_size < 150_000, name

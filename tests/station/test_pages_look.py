@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from demo_station import PEOPLE, Quiet, board, raise_alarm, send
+from PIL import Image
 from playwright.sync_api import Browser
+from screenshots import paths, take
 from served import Seat, chromium, served
 
 from blemish.inspector import Inspector
@@ -146,6 +149,15 @@ def test_pages_work_without_scripts(shop: Shop) -> None:
     seat.page.get_by_role("button", name="Bad", exact=True).click()
     assert "Your decision is on record: fail." in (seat.page.locator("main").text_content() or "")
     seat.close()
+
+
+def test_every_page_is_photographed(shop: Shop, tmp_path: Path) -> None:
+    """The script behind docs/station looks at each page, and none is blank."""
+    taken = take(shop.station, shop.address, shop.browser, shop.token, tmp_path, ["light"])
+    assert {path.stem.removesuffix("-light") for path in taken} == set(paths(shop.station))
+    for path in taken:
+        with Image.open(path) as image:
+            assert len(image.convert("L").getcolors() or ()) > 32, path.name
 
 
 def test_everything_can_be_reached_with_the_tab_key(shop: Shop) -> None:

@@ -14,7 +14,7 @@ from blemish.station.errors import RefusedError
 from blemish.station.pages import records
 from blemish.station.pages.rendering import by_htmx, fragment, go, page
 from blemish.station.people import Person
-from blemish.station.store.inspections import find
+from blemish.station.store.inspections import several
 from blemish.station.store.tables import CandidateRow
 
 router = APIRouter()
@@ -27,13 +27,11 @@ Note = Annotated[str, Form(max_length=2000)]
 @router.get("/candidates")
 def candidates_page(request: Request, station: Here, person: Viewer) -> Response:
     """Those that wait, oldest first, and the last that were decided."""
-    rows = station.reviewing.candidates()
-    waiting = [row for row in reversed(rows) if row.state == "waiting"]
-    decided = [row for row in rows if row.state != "waiting"][:DECIDED]
+    waiting = station.reviewing.candidates("waiting")
+    decided = [row for row in station.reviewing.candidates() if row.state != "waiting"][:DECIDED]
     return page(
         request, person, "candidates.html",
-        open_=[_told(station, row) for row in waiting],
-        decided=[_told(station, row) for row in decided],
+        open_=_told(station, waiting), decided=_told(station, decided),
     )  # fmt: skip
 
 
@@ -70,13 +68,17 @@ def _done(request: Request, station: Station, person: Person, key: str, what: st
 
 
 def _card(station: Station, person: Person, key: str, refused: str | None = None) -> Response:
-    told = _told(station, station.reviewing.candidate(key))
+    [told] = _told(station, [station.reviewing.candidate(key)])
     return fragment("_candidate.html", person, one=told, refused=refused)
 
 
-def _told(station: Station, row: CandidateRow) -> dict[str, Any]:
-    return {
-        "row": row,
-        "part": find(station.database, row.inspection_id),
-        "change": records.change_of(station.database, row),
-    }
+def _told(station: Station, rows: list[CandidateRow]) -> list[dict[str, Any]]:
+    parts = several(station.database, {row.inspection_id for row in rows})
+    return [
+        {
+            "row": row,
+            "part": parts[row.inspection_id],
+            "change": records.change_of(station.database, row),
+        }
+        for row in rows
+    ]

@@ -42,7 +42,7 @@
     ctx.stroke();
     ctx.font = `600 ${font(13 * ratio)}`;
     const room = ctx.measureText(name).width + 8 * ratio;
-    const right = x + room < left + width;
+    const right = x + room < left + width && !(row === 1 && x - room > left); // review stands below fail
     ctx.textAlign = right ? "left" : "right";
     ctx.textBaseline = "top";
     ctx.fillText(name, x + (right ? 6 : -6) * ratio, top + (2 + row * 17) * ratio);
