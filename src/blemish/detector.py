@@ -45,8 +45,7 @@ class Detector(ABC):
         All of them must call `fit`; only the first should keep what it gives. A method that learns
         in one process raises ParameterError where torchrun has started more.
         """
-        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-        if several and torch.distributed.is_torchelastic_launched():
+        if under_torchrun() and int(os.environ["WORLD_SIZE"]) > 1:
             raise ParameterError(
                 f"{self.method} learns in one process; start the command without torchrun"
             )
@@ -169,6 +168,12 @@ class Detector(ABC):
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.parameters().items())
         return f"{type(self).__name__}({values})"
+
+
+def under_torchrun() -> bool:
+    """Whether torchrun has started this process; then WORLD_SIZE has the number of all."""
+    # A PyTorch without torch.distributed does not have the second.
+    return torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
 
 
 def to_batch(images: Sequence[npt.NDArray[np.float32]], device: torch.device | str) -> Tensor:

@@ -85,6 +85,12 @@ class NotFittedError(BlemishError):
     code = "not_fitted"
 
 
+class ProcessLostError(BlemishError):
+    """Another process of a training in several has gone or cannot be reached."""
+
+    code = "process_lost"
+
+
 class NoImagesError(BlemishError):
     """A folder or list holds no image, or too few."""
 

@@ -12,8 +12,9 @@ import torch
 from tests.conftest import Outcome
 from torch import Tensor
 
+from blemish.cli import _processes
 from blemish.cli._processes import one_voice
-from blemish.errors import BlemishError, ParameterError
+from blemish.errors import BlemishError, ParameterError, ProcessLostError
 from blemish.hetmm import HETMM
 from blemish.tfanet import TFANet
 from blemish.tfanet.checkpoint import fingerprint
@@ -147,7 +148,7 @@ def test_a_lost_process_becomes_one_sentence(monkeypatch: pytest.MonkeyPatch) ->
     """Of several processes, what the backend says of a lost one is told with the step."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     said = "after step 7: another of its processes has gone"
-    with pytest.raises(BlemishError, match=said), others_told(7):
+    with pytest.raises(ProcessLostError, match=said), others_told(7):
         raise RuntimeError(GONE)
 
 
@@ -184,14 +185,41 @@ def test_the_first_process_of_a_machine_speaks(
     error: BaseException,
     ends: type[BaseException],
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The others end with the same status and say nothing; a process alone always speaks."""
+    parents = iter([7, 7, 1])  # whoever started it has met the same and is gone
+    monkeypatch.setattr(os, "getppid", lambda: next(parents))
     monkeypatch.setenv("WORLD_SIZE", world)
     monkeypatch.setenv("LOCAL_RANK", local)
     with pytest.raises(ends) as caught, one_voice():
         raise error
     if ends is SystemExit:
         assert caught.value.code == (130 if isinstance(error, KeyboardInterrupt) else 2)
+        assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ParameterError("no room"), "blemish: process 1 beside the first: no room\n"),
+        (ProcessLostError("another has gone"), ""),
+    ],
+)
+def test_a_process_that_fails_alone_speaks(
+    error: BlemishError,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What only one process meets (a full disk) is told, for the first does not know of it."""
+    monkeypatch.setattr(_processes, "_GRACE", 0.0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(SystemExit) as caught, one_voice():
+        raise error
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == said
 
 
 def test_hetmm_learns_in_one_process(

@@ -43,8 +43,9 @@ pytestmark = [
     pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two devices need two processor cores"),
 ]
 
+# The second process has folders of its own, which nothing may be written into.
 SCRIPT = """
-import shutil, sys
+import os, shutil, sys
 from pathlib import Path
 from blemish.tfanet.training import RunOptions, train
 from tests.tfanet.test_several_processes import CONFIG, RandomFeatures
@@ -56,7 +57,13 @@ def keep(stage, done, total):
         shutil.copy(folder / "checkpoint.safetensors", folder / "middle")
 
 for folder in map(Path, sys.argv[1:]):
-    options = RunOptions(folder, "1f", checkpoint_seconds=0.0, devices=2)
+    own = folder
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        own = folder.with_name(folder.name + "-second")
+        if folder.exists():
+            own.mkdir()
+            shutil.copy(folder / "checkpoint.safetensors", own)
+    options = RunOptions(own, "1f", checkpoint_seconds=0.0, devices=2)
     count = int(folder.name)
     train(RandomFeatures(count), count, CONFIG, options=options, progress=keep)
 """
@@ -168,6 +175,7 @@ def test_only_the_first_process_writes_and_reports(folder: Path, by_two: dict[in
     for own in by_two.values():
         kept = {path.name for path in own.iterdir() if not path.name.startswith("events.")}
         assert kept == {NAME, "training.csv", "middle"}
+        assert not own.with_name(f"{own.name}-second").exists()
     lines = (folder / "stdout").read_text().splitlines()
     whole = [f"{count} {done}" for count in COUNTS for done in (0, 3, 6, 9)]
     assert lines == [*whole, "11 4", "11 6", "11 9"]
@@ -193,6 +201,7 @@ def test_two_processes_go_on_where_one_stopped(
     by_one: dict[int, Path], by_two: dict[int, Path], broken_off: Path
 ) -> None:
     """A checkpoint of one process is one of two; the steps before are not done again."""
+    assert [path.name for path in broken_off.with_name("11-second").iterdir()] == [NAME]
     assert losses(broken_off) == pytest.approx(losses(by_one[11]), rel=RTOL)
     assert torch.allclose(rebuilt(broken_off), rebuilt(by_one[11]), rtol=0, atol=ATOL)
 

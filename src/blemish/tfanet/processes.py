@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from blemish.errors import BlemishError, ParameterError
+from blemish.detector import under_torchrun
+from blemish.errors import ParameterError, ProcessLostError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -51,7 +52,7 @@ def layout(devices: int | None = None, nodes: int | None = None) -> Layout:
     for name, value in asked.items():
         if value is not None and value < 1:
             raise ParameterError(f"{name} is {value}; give at least 1")
-    if not torch.distributed.is_torchelastic_launched():
+    if not under_torchrun():
         return Layout(devices or 1, nodes or 1)
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     started = Layout(here, int(os.environ["WORLD_SIZE"]) // here)
@@ -129,7 +130,7 @@ def others_told(done: int = 0) -> Iterator[None]:
             raise
         if not any(word in str(error).lower() for word in _GONE):
             raise
-        raise BlemishError(
+        raise ProcessLostError(
             f"Training stopped after step {done}: another of its processes has gone or cannot be "
             "reached; see what that one said, then start the same command again, which goes on "
             "from the checkpoint where there is a run_dir."

@@ -252,16 +252,10 @@ def recent(
     keys, scores, verdicts, reasons = zip(*rows, strict=True) if rows else ((), (), (), ())
     return Recent(
         inspector,
-<<<<<<< HEAD
-        ids=tuple(one.id for one in rows),
-        scores=np.array([one.score for one in rows], np.float64),
-        verdicts=tuple(one.verdict for one in rows),
-        decisions=tuple(one.decision for one in rows),
-=======
+        ids=tuple(keys),
         scores=np.array(scores, np.float64),
         verdicts=verdicts,
         decisions=tuple(map(decided.get, keys)),
->>>>>>> memory
         unseen=np.array(
             [
                 verdict == "review" and reason not in _BY_SCORE
