@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,13 @@ from blemish.station.sources import camera as camera_module
 class Playing:
     """A camera that plays a list of BGR or grey frames, then gives none."""
 
-    def __init__(self, frames: list[np.ndarray], opens: bool = True, every: float = 0.0) -> None:
-        self.frames, self.opens, self.every = list(frames), opens, every
+    def __init__(self, frames: list[np.ndarray], opens: bool = True) -> None:
+        self.frames, self.opens = list(frames), opens
 
     def isOpened(self) -> bool:
         return self.opens
 
     def read(self) -> tuple[bool, Any]:
-        time.sleep(self.every)
         return (True, self.frames.pop(0)) if self.frames else (False, None)
 
     def grab(self) -> bool:
@@ -144,14 +144,19 @@ def test_a_frame_is_tried_again_while_the_database_is_away(
         assert health(station, "cam").counts["retries"] == 3
 
 
-def test_frames_between_are_let_go(tmp_path: Path) -> None:
+def test_frames_between_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With `every_s` the next one is a fresh one, not the oldest of a queue."""
+    clock = count(1)  # a second between two frames
+    monkeypatch.setattr(camera_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     station = made(tmp_path)
     frames = [bgr(PASS, number) for number in range(30)]
-    watching(station, Playing(frames, every=0.01), every_s=0.1)
+    watching(station, Playing([one.copy() for one in frames]), every_s=10)
     with station:
         eventually(lambda: health(station, "cam").state == "retrying")
-    assert 2 <= len(recorded(station)) <= 6
+        kept = [read_samples(station.pictures.image(row.image_sha256)) for row in recorded(station)]
+    assert len(kept) == 3
+    for image, number in zip(kept, (0, 10, 20), strict=True):
+        assert np.array_equal(image, frames[number][..., ::-1])
 
 
 def test_the_settings_reach_the_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
