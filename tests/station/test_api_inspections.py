@@ -84,6 +84,19 @@ def test_an_unreadable_image_is_on_record_as_an_error(operator: TestClient) -> N
     assert [one["id"] for one in listed["inspections"]] == [found["id"]]
 
 
+def test_a_fault_of_ours_is_an_error_on_record(
+    operator: TestClient, station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of ours is an error on record, and the next part goes on."""
+    inspector = station.shelf.get("board").inspector
+    with monkeypatch.context() as broken:
+        broken.setattr(inspector, "inspect", lambda image: 1 / 0)
+        found = send(operator, png(1)).json()
+    assert (found["verdict"], found["error"]["code"]) == ("error", "internal")
+    assert found["error"]["message"] == "Blemish failed (ZeroDivisionError); see the log"
+    assert send(operator, png(1)).json()["verdict"] == "pass"
+
+
 def test_the_same_key_records_a_part_once(operator: TestClient, station: Station) -> None:
     """The same key records a part once."""
     data = png(2)

@@ -203,14 +203,19 @@ class Inspecting:
         started = time.perf_counter()
         try:
             result = held.inspector.inspect(part.data)
-        except BlemishError as error:
-            # A part without a verdict is on record too: the line must not take it for good.
+        except Exception as error:
+            # A part without a verdict is on record too: the line must not take it for good, and
+            # one that finds a fault of ours must not hold up those behind it.
+            known = isinstance(error, BlemishError)
+            if not known:
+                log.exception("an inspection by '%s' failed", held.name)
+            told = str(error) if known else f"Blemish failed ({type(error).__name__}); see the log"
             return {
                 "live": held.live,
                 "verdict": "error",
                 "latency_ms": (time.perf_counter() - started) * 1e3,
-                "error_code": error.code,
-                "error_message": str(error),
+                "error_code": error.code if known else "internal",
+                "error_message": told,
             }
         calibration = held.inspector.calibration
         level = None if calibration is None else calibration.region_level(result.score)
