@@ -206,15 +206,16 @@ class Inspecting:
         except Exception as error:
             # A part without a verdict is on record too: the line must not take it for good, and
             # one that finds a fault of ours must not hold up those behind it.
-            known = isinstance(error, BlemishError)
-            if not known:
+            code, told = "internal", f"Blemish failed ({type(error).__name__}); see the log"
+            if isinstance(error, BlemishError):
+                code, told = error.code, str(error)
+            else:
                 log.exception("an inspection by '%s' failed", held.name)
-            told = str(error) if known else f"Blemish failed ({type(error).__name__}); see the log"
             return {
                 "live": held.live,
                 "verdict": "error",
                 "latency_ms": (time.perf_counter() - started) * 1e3,
-                "error_code": error.code if known else "internal",
+                "error_code": code,
                 "error_message": told,
             }
         calibration = held.inspector.calibration
