@@ -169,6 +169,7 @@ def test_a_batch_is_its_parts_in_order_and_can_be_repeated(
         ({"metadata": '{"a": NaN}'}, "metadata: this is not JSON"),
         ({"part_id": "a\x00b"}, "part_id"),
         ({"part_id": "a" * 256}, "part_id"),
+        ({"metadata": '{"a": "\\u0000"}'}, "what no database keeps"),
     ],
 )
 def test_what_is_wrong_is_a_problem_and_not_on_record(

@@ -19,7 +19,7 @@ from blemish.station.shelf import Held, Shelf
 from blemish.station.store import Database, Draft, Judged, PictureStore
 from blemish.station.store.inspections import of_request, record
 from blemish.station.store.pictures import sha256
-from blemish.station.store.types import new_id
+from blemish.station.store.types import new_id, storable
 from blemish.verdict import Inspection
 
 log = logging.getLogger("blemish.station")
@@ -53,6 +53,12 @@ class Part:
                     f"the {name} has {len(value)} characters or unprintable ones; give 1 to "
                     f"{LONGEST_NAME} printable characters"
                 )
+
+        if not storable(self.image) or not storable(dict(self.metadata)):
+            raise StationError(
+                "the image's name or the metadata hold what no database keeps (NUL, half a "
+                "character, a number that is none); leave that out"
+            )
 
     @property
     def digest(self) -> str:

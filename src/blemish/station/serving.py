@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import socket
@@ -33,6 +34,9 @@ def serve(station: Station) -> None:
         timeout_graceful_shutdown=int(settings.limits.timeout_s) + 1,
         server_header=False,
     )
+    # What has been loaded stays: looking through it for garbage would hold up requests.
+    gc.collect()
+    gc.freeze()
     with listening, _signals_end_it():
         uvicorn.Server(config).run(sockets=[listening])
 

@@ -289,8 +289,8 @@ def _metadata(text: str) -> dict[str, Any]:
         raise ParameterError(f"metadata: this is not JSON ({error}); give an object") from error
     if not isinstance(found, dict):
         raise ParameterError("metadata: give a JSON object")
-    if len(text) > 65536 or "\\u0000" in text:
-        raise ParameterError("metadata: give at most 65536 characters, and no \\u0000 among them")
+    if len(text) > 65536:
+        raise ParameterError("metadata: give at most 65536 characters")
     return found
 
 

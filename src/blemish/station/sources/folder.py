@@ -11,7 +11,7 @@ from blemish.errors import ImageError, ImageMissingError
 from blemish.imaging import read_samples
 from blemish.station.inspecting import Inspecting, Part
 from blemish.station.settings import FolderSource
-from blemish.station.sources.intake import Intake, request_key, storable
+from blemish.station.sources.intake import Intake, as_text, request_key
 from blemish.station.store.inspections import is_recorded
 from blemish.streams import Frame, WatchedFolder
 
@@ -118,14 +118,14 @@ class FolderIntake(Intake):
     def _part(self, frame: Frame, key: str, data: bytes) -> Part:
         metadata: dict[str, Any] = {}
         if frame.error is not None:
-            metadata["problem"] = storable(str(frame.error))
+            metadata["problem"] = as_text(str(frame.error))
         # Behind others, or written long ago: what must be answered in time counts from then.
         age = max(0.0, time.time() - frame.time)
         return Part(
             self.inspector,
             data,
             source=self.name,
-            image=storable(frame.name),
+            image=as_text(frame.name),
             metadata=metadata,
             request_key=key,
             arrived=time.monotonic() - age,

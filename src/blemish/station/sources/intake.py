@@ -138,6 +138,6 @@ def request_key(*told: object) -> str:
     return hashlib.sha256("\0".join(map(ascii, told)).encode()).hexdigest()
 
 
-def storable(name: str) -> str:
+def as_text(name: str) -> str:
     """A file's name as text that every database takes; bytes that are no text are written out."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
