@@ -120,7 +120,7 @@ def make_bundle(given: argparse.Namespace, good: Path, scratch: Path) -> None:
     """What the line floor runs."""
     detector = HETMM(sheets=given.sheets, backbone=given.backbone)
     inspector = Inspector(detector, size=256).fit(good).calibrate(false_alarm_rate=0.05)
-    inspector.export(scratch / "part.blemish", to="onnx")
+    inspector.export(scratch / "part.blemish")
 
 
 class Sender:

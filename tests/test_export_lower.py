@@ -220,3 +220,13 @@ def test_steps_are_set_on_images_spread_over_all(monkeypatch: pytest.MonkeyPatch
         assert feed["image"].shape == (1, 2, 2, 3)
         seen.append(float(feed["image"][0, 0, 0, 0]))
     assert seen == [0, 3, 6]
+
+
+@pytest.mark.parametrize("wrong", [{"to": "onnx"}, {"precision": "int4"}])
+def test_a_wrong_name_is_refused_with_those_there_are(
+    fitted: Inspector, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    """A wrong name is refused with those there are, and nothing is written."""
+    with pytest.raises(ExportError, match=r"give one of (onnxruntime|float32), "):
+        fitted.export(tmp_path / "line", **wrong)
+    assert not (tmp_path / "line").exists()

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from blemish.bundle import (
     PICTURES,
@@ -80,6 +80,9 @@ def export(
     `precision` is calibrated on the kept good images again, through the graphs; where none were
     kept, int8 is scaled on `images`, and the export has no threshold until it is calibrated.
     """
+    for name, value, known in (("to", to, Runtime), ("precision", precision, Precision)):
+        if value not in get_args(known):
+            raise ExportError(f"{name} is '{value}'; give one of {', '.join(get_args(known))}")
     check_target(Path(folder))
     now = inspector.snapshot()
     detector = detector_of(now.engine)
