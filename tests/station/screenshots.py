@@ -22,7 +22,8 @@ from blemish.station.store import Filter
 from blemish.station.store.inspections import awaiting, listed
 
 DOCS = Path(__file__).parents[2] / "docs" / "station"
-QUALITY = 84  # of JPEG: photographs of parts are on most pages
+QUALITIES = range(84, 50, -4)  # of JPEG, the first with which a file is small enough
+LARGEST = 148_000  # bytes: a README shows several
 WIDE = {"viewport": {"width": 1280, "height": 860}}
 LOOKS: dict[str, dict[str, object]] = {
     "light": {**WIDE, "color_scheme": "light"},
@@ -65,7 +66,10 @@ def take(
 
 def _written(path: Path, data: bytes) -> Path:
     with Image.open(BytesIO(data)) as image:
-        image.convert("RGB").save(path, quality=QUALITY, subsampling=0, optimize=True)
+        for quality in QUALITIES:
+            image.convert("RGB").save(path, quality=quality, subsampling=0, optimize=True)
+            if path.stat().st_size <= LARGEST:
+                break
     return path
 
 

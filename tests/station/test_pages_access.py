@@ -198,6 +198,14 @@ def test_errors_are_pages_for_people_and_problems_for_programs(place: Place) -> 
         assert "there is no inspector" in one.text
 
 
+@pytest.mark.parametrize("path", ["/nowhere", "/inspections/half-an-id", "/inspections/a/b/c"])
+def test_an_address_that_leads_nowhere_is_told_in_words(place: Place, path: str) -> None:
+    """No pattern of ids, no bare status: a sentence, and a way on."""
+    answer = place.window().get(path)
+    assert answer.status_code == 404
+    assert "There is no page at this address" in answer.text
+
+
 @pytest.mark.parametrize(
     ("asked", "word"),
     [

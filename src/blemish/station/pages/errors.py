@@ -21,6 +21,7 @@ from blemish.station.people import ANONYMOUS, Person
 Handler = Callable[[Request, Any], Awaitable[Response]]
 
 _ELSEWHERE = ("/api/", "/static/", "/healthz", "/readyz", "/metrics")
+NOWHERE = "There is no page at this address; find the part in the list of parts."
 _ABOUT = {
     401: "Who are you?",
     403: "Not yours to do",
@@ -58,6 +59,8 @@ def _is_for_people(request: Request) -> bool:
 
 def _page_of(request: Request, problem: dict[str, Any], retry: str | None) -> Response:
     status, detail = problem["status"], problem["detail"]
+    if detail == "Not Found" or detail.startswith("path."):
+        status, detail = 404, NOWHERE  # an address that was never given out, or half of one
     if status == 401:
         # A page that was asked for can be asked for again; what was posted cannot.
         asked = request.url.path if request.method == "GET" and not by_htmx(request) else "/"

@@ -75,7 +75,7 @@ def by_htmx(request: Request) -> bool:
 
 def go(request: Request, path: str, done: str | None = None, **query: str) -> Response:
     """On to a page of this station, after something was done."""
-    told = query | ({"done": done} if done else {})
+    told = {name: value for name, value in {**query, "done": done}.items() if value}
     address = path + (f"?{urlencode(told)}" if told else "")
     if by_htmx(request):
         return Response(status_code=204, headers={"HX-Redirect": address})

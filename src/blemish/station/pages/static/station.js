@@ -108,6 +108,9 @@ const isPoll = (event) => event.detail.elt.id === "live";
 
 document.addEventListener("DOMContentLoaded", () => {
   prepare(document);
+  // On a phone the pages' names scroll; where one is should be in sight.
+  const here = document.querySelector(".top nav [aria-current]");
+  if (here) here.parentElement.scrollLeft = here.offsetLeft - 16;
   document.addEventListener("keydown", pressed);
   document.querySelector("[data-theme-toggle]")?.addEventListener("click", switchTheme);
   const pause = document.querySelector("[data-pause]");
