@@ -2,10 +2,14 @@
 
     python benchmarks/scale_score.py --root MVTEC_DIR [--images 20000] [--fewer 5000]
 
+    python benchmarks/scale_score.py --root MVTEC_DIR --long --rows ray:2 --images 20000
+
+does a row of many images, kept beside the others to see its memory.
+
 Scores a list that names bottle's real images again and again, with an exported bundle made here (a
 filter bank, by default a small one, so that engines and not matching are measured). Each row is a
 process of its own; each worker has one thread. `--images` are for two workers, `--fewer` for one.
-Writes benchmarks/results/scale_score.json.
+Writes benchmarks/results/scale_score.json after each row.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 RESULT = Path(__file__).parent / "results" / "scale_score.json"
-ROWS = [("local", 1), ("ray", 1), ("local", 2), ("ray", 2)]
+ROWS = ["local:1", "ray:1", "local:2", "ray:2"]
 PART = 250
 
 
@@ -50,6 +54,7 @@ def row(engine: str, workers: int, bundle: Path, source: Path, out: Path) -> dic
 
     def told(report: dict[str, Any]) -> None:
         here = {"seconds": time.perf_counter() - began, "driver_mb": memory_mb()["now"]}
+        here["cpu"] = processor_seconds()
         reports.append({**here, "worker_mb": report["memory_mb"]["now"], "part": report["part"]})
 
     summary = score(
@@ -67,6 +72,10 @@ def row(engine: str, workers: int, bundle: Path, source: Path, out: Path) -> dic
         "images_per_second": summary.images_per_second,
         "images_per_second_after_first_part": round(steady, 2),
         "seconds_to_first_part": round(first["seconds"], 2),
+        "processor_seconds": round(last["cpu"], 1),
+        "processor_ms_per_image_after_first_part": round(
+            1e3 * (last["cpu"] - first["cpu"]) / ((len(reports) - 1) * PART), 2
+        ),
         "memory": memory(reports),
     }
 
@@ -80,6 +89,22 @@ def start_ray(workers: int) -> None:
 
     ray.shutdown()
     ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+
+def processor_seconds() -> float:
+    """Processor time of this process and all below it: workers, and Ray's own processes."""
+    times, parents = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        parents[int(path.parent.name)] = int(fields[1])
+        times[int(path.parent.name)] = sum(map(int, fields[11:15]))  # with ended children
+    ours = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
+        ours |= more
+    return sum(times[pid] for pid in ours) / os.sysconf("SC_CLK_TCK")
 
 
 def once(out: Path, count: int) -> bool:
@@ -117,17 +142,22 @@ def in_a_process(arguments: list[str]) -> dict[str, Any]:
 
 
 def compared(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the rows say together: efficiency of two workers, and what Ray costs with one."""
-    best: dict[tuple[str, int], float] = {}
-    for found in rows:
-        key = (found["engine"], found["workers"])
-        best[key] = max(best.get(key, 0.0), found["images_per_second_after_first_part"])
+    """Efficiency of two workers by the clock, and what Ray costs in processor time."""
+    by_name = {row["name"]: row for row in rows}
+    if set(by_name) != set(ROWS):
+        return {}
+    rate = {name: row["images_per_second_after_first_part"] for name, row in by_name.items()}
+    cost = {n: row["processor_ms_per_image_after_first_part"] for n, row in by_name.items()}
     return {
         "efficiency_of_two": {
-            name: round(best[name, 2] / (2 * best[name, 1]), 3) for name in ("local", "ray")
+            name: round(rate[f"{name}:2"] / (2 * rate[f"{name}:1"]), 3) for name in ("local", "ray")
         },
-        "ray_against_local_with_one_worker": round(best["ray", 1] / best["local", 1], 3),
-        "ray_against_local_with_two_workers": round(best["ray", 2] / best["local", 2], 3),
+        "ray_against_local_images_per_second": {
+            count: round(rate[f"ray:{count}"] / rate[f"local:{count}"], 3) for count in (1, 2)
+        },
+        "ray_against_local_processor_time": {
+            count: round(cost[f"ray:{count}"] / cost[f"local:{count}"], 3) for count in (1, 2)
+        },
     }
 
 
@@ -136,7 +166,8 @@ def main() -> None:
     parser.add_argument("--root", type=Path)
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--fewer", type=int, default=5_000)
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--long", action="store_true", help="Rows apart from those compared.")
+    parser.add_argument("--rows", nargs="+", default=ROWS, choices=ROWS)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--sheets", type=int, default=4)
     parser.add_argument("--note", default="", help="What else the machine was doing.")
@@ -148,25 +179,38 @@ def main() -> None:
         print(json.dumps(row(engine, int(workers), Path(bundle), Path(source), Path(out))))
         return
     images = sorted(map(str, given.root.glob("bottle/test/*/*.png")))
-    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         bundle = made(given.root, folder, given.size, given.sheets)
-        for turn in range(given.rounds):
-            for engine, workers in ROWS if turn % 2 == 0 else ROWS[::-1]:
-                count = given.images if workers > 1 else given.fewer
-                source = folder / f"{count}.txt"
-                source.write_text("\n".join(images[n % len(images)] for n in range(count)))
-                out = folder / f"{engine}{workers}-{turn}"
-                asked = [engine, workers, bundle, source, out]
-                rows.append({**in_a_process(["--row", *map(str, asked)]), "load": os.getloadavg()})
-                print(json.dumps(rows[-1]), flush=True)
-    result = {
-        "note": given.note, "size": given.size, "sheets": given.sheets, "rows_per_part": PART,
-        "distinct_images": len(images), "rows": rows, "compared": compared(rows),
-    }  # fmt: skip
+        for name in given.rows:
+            engine, workers = name.split(":")
+            count = given.images if workers == "2" else given.fewer
+            source = folder / f"{count}.txt"
+            source.write_text("\n".join(images[n % len(images)] for n in range(count)))
+            asked = [
+                "--row",
+                engine,
+                workers,
+                *map(str, (bundle, source, folder / engine / workers)),
+            ]
+            found = {"name": name, **in_a_process(asked)}
+            found |= {"load": os.getloadavg(), "ended": time.strftime("%FT%TZ", time.gmtime())}
+            print(json.dumps(found), flush=True)
+            keep(given, found, len(images))
+
+
+def keep(given: argparse.Namespace, found: dict[str, Any], images: int) -> None:
+    """Put a row into the results, in place of an older one of its name."""
     from _record import write_result  # imports PyTorch, which no row is to hold
 
+    kept = json.loads(given.json.read_text()) if given.json.is_file() else {}
+    kind = "long" if given.long else "rows"
+    rows = {row["name"]: row for row in kept.get(kind, [])} | {found["name"]: found}
+    lists = {"rows": kept.get("rows", []), "long": kept.get("long", []), kind: list(rows.values())}
+    result = {
+        "note": given.note, "size": given.size, "sheets": given.sheets, "rows_per_part": PART,
+        "distinct_images": images, **lists, "compared": compared(lists["rows"]),
+    }  # fmt: skip
     write_result(given.json, result)
 
 

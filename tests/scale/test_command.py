@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 
 from blemish import scale
 
-from .scale_tools import positions
+from .scale_tools import SOURCES, positions
 
 
 @pytest.fixture
@@ -113,8 +116,6 @@ def test_a_full_disk_is_one_sentence(
         "score", quick_bundle, images, "-o", tmp_path / "out", "--num-workers", 1,
         "--rows-per-part", 2,
     ]  # fmt: skip
-    import os
-
     real, calls = os.fsync, []
 
     def full(handle: int) -> None:
@@ -143,3 +144,42 @@ def test_a_read_only_folder_is_one_sentence(
     outcome = cli("score", quick_bundle, images, "-o", tmp_path / "file" / "out")
     assert outcome.status == 2
     assert "cannot be written (Not a directory)" in outcome.stderr
+
+
+@pytest.mark.parametrize(("package", "engine"), [("pyarrow", "local"), ("ray", "ray")])
+def test_a_missing_package_is_one_sentence(
+    cli,
+    quick_bundle: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    package: str,
+    engine: str,
+) -> None:
+    """Without Parquet, or without Ray where it is asked for: what to install, and nothing begun."""
+    monkeypatch.setitem(sys.modules, package, None)
+    outcome = cli(
+        "score", quick_bundle, images, "-o", tmp_path / "out", "--engine", engine,
+        "--num-workers", 1,
+    )  # fmt: skip
+    assert outcome.status == 2
+    assert f"'{package}'" in outcome.stderr
+    assert "pip install 'blemish[scale]'" in outcome.stderr
+    assert not (tmp_path / "out" / "_plan.json").exists()
+
+
+def test_workers_with_an_exported_bundle_need_no_torch(quick_bundle: Path, images: Path) -> None:
+    """Scoring by graphs imports nothing of the learning floor."""
+    code = f"""
+import sys
+for name in ("torch", "timm", "torchvision", "sklearn"):
+    sys.modules[name] = None
+from blemish.scale import score
+print(score({str(quick_bundle)!r}, {str(images)!r}, "out", workers=1).verdicts["pass"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=images.parent, capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(SOURCES)},
+    )  # fmt: skip
+    assert done.stdout.strip() == "4", done.stderr

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -68,9 +69,10 @@ def fit_rows(
         done: dict[int, Report] = {}
         progress("fitting", 0, len(rows))
         make = partial(Fitter, learn, defaults, target)
-        for report in runner.map(make, [asdict(row) for row in rows], lambda _: None):
-            done[report.pop("number")] = report
-            progress("fitting", len(done), len(rows))
+        with closing(runner.map(make, list(map(asdict, rows)), lambda _: None)) as found:
+            for report in found:
+                done[report.pop("number")] = report
+                progress("fitting", len(done), len(rows))
         reports = [done[row.number] for row in rows]
         _write_summary(target, reports)
     finally:

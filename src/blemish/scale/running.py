@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -141,11 +141,12 @@ class _Run:
             shown = max(shown, min(self._before + done, total))
             self._progress("scoring", shown, total)
 
-        for report in self._engine.map(partial(Scorer, self._job), missing, ticked):
-            self._verdicts.update(report["verdicts"])
-            ticked(self._verdicts.total() - self._before)
-            if self._told is not None:
-                self._told(report)
+        with closing(self._engine.map(partial(Scorer, self._job), missing, ticked)) as reports:
+            for report in reports:
+                self._verdicts.update(report["verdicts"])
+                ticked(self._verdicts.total() - self._before)
+                if self._told is not None:
+                    self._told(report)
 
     def _check_all_there(self) -> None:
         """Every part must be in the folder as this machine sees it, whoever wrote it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 from blemish import errors
@@ -47,10 +47,12 @@ class Engine(ABC):
     workers: int
 
     @abstractmethod
-    def map(self, make: MakeWorker, tasks: Sequence[Any], ticks: Ticks) -> Iterator[Report]:
+    def map(
+        self, make: MakeWorker, tasks: Sequence[Any], ticks: Ticks
+    ) -> Generator[Report, None, None]:
         """The report of each task once, in any order; raises the first BlemishError of a worker.
 
-        Closing the iterator, as an error or Ctrl-C does, ends the workers.
+        Closing the generator ends the workers, and so must end every use of it.
         """
         ...
 

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -40,7 +40,9 @@ class LocalEngine(Engine):
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers or cores()
 
-    def map(self, make: MakeWorker, tasks: Sequence[Any], ticks: Ticks) -> Iterator[Report]:
+    def map(
+        self, make: MakeWorker, tasks: Sequence[Any], ticks: Ticks
+    ) -> Generator[Report, None, None]:
         """See `Engine.map`."""
         if min(self.workers, len(tasks)) <= 1:
             return _here(make, tasks, ticks)
@@ -48,7 +50,7 @@ class LocalEngine(Engine):
 
     def _in_processes(
         self, make: MakeWorker, tasks: Sequence[Any], ticks: Ticks
-    ) -> Iterator[Report]:
+    ) -> Generator[Report, None, None]:
         context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks
         count = min(self.workers, len(tasks))
         stop, done = context.Event(), context.Value("q", 0)
@@ -85,7 +87,7 @@ def _answers(
             yield future.result()
 
 
-def _here(make: MakeWorker, tasks: Sequence[Any], ticks: Ticks) -> Iterator[Report]:
+def _here(make: MakeWorker, tasks: Sequence[Any], ticks: Ticks) -> Generator[Report, None, None]:
     worker = Lazy(make, _Near(ticks))
     for task in tasks:
         yield opened(worker.answer(task))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from blemish.errors import BlemishError
@@ -52,7 +52,9 @@ class RayEngine(Engine):
         self._asked, self._gpu = workers, gpu
         self.workers = workers or cores()
 
-    def map(self, make: MakeWorker, tasks: Sequence[Any], ticks: Ticks) -> Iterator[Report]:
+    def map(
+        self, make: MakeWorker, tasks: Sequence[Any], ticks: Ticks
+    ) -> Generator[Report, None, None]:
         """See `Engine.map`; Ray tells of whole tasks only, so `ticks` hears nothing."""
         ray = self._ray
         ours = not ray.is_initialized()
