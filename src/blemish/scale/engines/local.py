@@ -13,6 +13,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any
 
 from blemish.errors import BlemishError
@@ -78,13 +79,30 @@ def _answers(
     left = iter(tasks)
     while True:
         while len(waiting) <= count and (task := next(left, None)) is not None:
-            waiting.add(pool.submit(_answer, task))
+            with _without_interrupt():  # the first one starts the processes
+                waiting.add(pool.submit(_answer, task))
         if not waiting:
             return
         finished, waiting = wait(waiting, _LOOK, FIRST_COMPLETED)
         look()
         for future in finished:
             yield future.result()
+
+
+@contextmanager
+def _without_interrupt() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment: processes that are started then never get it at all.
+
+    They ignore it (see `_begin`), but one that is just starting would print a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _here(make: MakeWorker, tasks: Sequence[Any], ticks: Ticks) -> Generator[Report, None, None]:
