@@ -14,13 +14,13 @@ HEAD = """# Command line
 
 Written by `python docs/generate_cli.py` from the command line itself.
 
-| exit status | all verbs | `inspect`, `compare` | `data check` | `evaluate` |
-|---|---|---|---|---|
-| 0 | done | all pass | complete | no figure below `--fail-under` |
-| 1 | - | some to review or fail | not complete | some figure below it |
-| 2 | an error, one sentence on stderr | some image had one, the others were done | | |
-| 130 | stopped by Ctrl-C | (not `inspect` of a stream) | | |
-| 141 | whoever read our output has gone | | | |
+| exit status | all verbs | `inspect`, `compare` | `data check` | `evaluate` | `score`, `fit --table` |
+|---|---|---|---|---|---|
+| 0 | done | all pass | complete | no figure below `--fail-under` | all done, whatever the verdicts |
+| 1 | - | some to review or fail | not complete | some figure below it | - |
+| 2 | an error, one sentence on stderr | some image had one, the others were done | | | some image or row had one |
+| 130 | stopped by Ctrl-C | (not `inspect` of a stream, nor `serve`: that is their end) | | | |
+| 141 | whoever read our output has gone | | | | |
 
 Results go to stdout or the file asked for; progress and remarks go to stderr, and bars only to a
 terminal.

@@ -1,4 +1,6 @@
-"""Screenshots of every page, for docs/station: `python tests/station/screenshots.py`.
+"""Screenshots of every page: `python tests/station/screenshots.py FOLDER [BUNDLE]`.
+
+Those that the docs show are copied to docs/station, too.
 
 It fits an inspector on made-up boards, fills a station with some days of parts, and lets Chromium
 look at it: light, dark, and on a phone. It takes some minutes.
@@ -22,6 +24,10 @@ from blemish.station.store import Filter
 from blemish.station.store.inspections import awaiting, listed
 
 DOCS = Path(__file__).parents[2] / "docs" / "station"
+SHOWN = (  # in README and docs/pages.md
+    "live-light", "live-dark", "live-phone", "part-light", "review-light", "review-phone",
+    "threshold-light", "trends-light",
+)  # fmt: skip
 QUALITIES = range(84, 50, -4)  # of JPEG, the first with which a file is small enough
 LARGEST = 148_000  # bytes: a README shows several
 WIDE = {"viewport": {"width": 1280, "height": 860}}
@@ -73,8 +79,8 @@ def _written(path: Path, data: bytes) -> Path:
     return path
 
 
-def main(bundle: Path | None) -> None:
-    """Make the station and photograph it; a fitted `bundle` saves the fitting."""
+def main(photos: Path, bundle: Path | None) -> None:
+    """Make the station and photograph it into `photos`; a fitted `bundle` saves the fitting."""
     import shutil
 
     import demo_station
@@ -90,8 +96,10 @@ def main(bundle: Path | None) -> None:
         demo_station.fill(station, size=256, parts=54)
         _talk(station)
         with served(station) as address, chromium() as browser:
-            for path in take(station, address, browser, tokens["Root"], DOCS):
+            for path in take(station, address, browser, tokens["Root"], photos):
                 print(path, path.stat().st_size // 1024, "KiB")
+                if path.stem in SHOWN:
+                    shutil.copy(path, DOCS)
 
 
 def _talk(station: Station) -> None:
@@ -112,4 +120,4 @@ def _talk(station: Station) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
