@@ -14,11 +14,11 @@ HEAD = """# Command line
 
 Written by `python docs/generate_cli.py` from the command line itself.
 
-| exit status | all verbs | `inspect`, `compare` | `data check` | `evaluate` | `score`, `fit --table` |
+| status | all verbs | `inspect`, `compare` | `data check` | `evaluate` | `score`, `fit --table` |
 |---|---|---|---|---|---|
-| 0 | done | all pass | complete | no figure below `--fail-under` | all done, whatever the verdicts |
+| 0 | done | all pass | complete | no figure below `--fail-under` | all done |
 | 1 | - | some to review or fail | not complete | some figure below it | - |
-| 2 | an error, one sentence on stderr | some image had one, the others were done | | | some image or row had one |
+| 2 | an error, one sentence on stderr | some image had one, others were done | | | some had one |
 | 130 | stopped by Ctrl-C | (not `inspect` of a stream, nor `serve`: that is their end) | | | |
 | 141 | whoever read our output has gone | | | | |
 

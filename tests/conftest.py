@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,14 @@ import numpy as np
 import pytest
 import torch
 
-from blemish.demo.parts import render, write_dataset
+from blemish.demo.parts import write_dataset
 from blemish.features import WeightStore
 from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
 from blemish.station.store import Database
+from common import SIZE, Outcome, picture
 from station.postgres import Postgres, programs
 
-SIZE = 64  # px: the side of the view in all tests on made-up parts
 WEIGHTS = {
     "resnet18.tv_in1k": "resnet18_tv_in1k_layer1-3_fp16.safetensors",
     "resnet50.caffe_in1k": "resnet50_caffe_in1k_layer1-3_fp16.safetensors",
@@ -115,11 +114,6 @@ def good_images() -> list[np.ndarray]:
     return [picture(seed) for seed in range(10)]
 
 
-def picture(seed: int, defect: str | None = None) -> np.ndarray:
-    """One made-up part as a detector sees it."""
-    return (render(seed, defect, size=SIZE).image / 255).astype(np.float32)
-
-
 @pytest.fixture(scope="session")
 def fitted(parts: Path) -> Inspector:
     """An inspector of the made-up parts, calibrated at 0.05; tests leave it as it is."""
@@ -161,15 +155,6 @@ def quick_bundle(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quick") / "quick.blemish"
     inspector.export(folder)
     return folder
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left: its exit status and what it printed."""
-
-    status: int
-    stdout: str
-    stderr: str
 
 
 @pytest.fixture

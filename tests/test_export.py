@@ -21,7 +21,7 @@ from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
 from blemish.tfanet import TFANet
 from blemish.verdict import Judgement
-from conftest import SIZE, Outcome, picture
+from common import SIZE, Outcome, picture
 
 # A child process on whose path there is no PyTorch, as on a line PC.
 WITHOUT_TORCH = """

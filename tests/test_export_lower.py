@@ -22,7 +22,7 @@ from blemish.inspector import Inspector
 from blemish.runtime import openvino
 from blemish.runtime.sessions import OnnxSession
 from blemish.tfanet import TFANet
-from conftest import SIZE, Outcome, picture
+from common import SIZE, Outcome, picture
 
 PROBE = picture(50, "missing")
 

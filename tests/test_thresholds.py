@@ -16,7 +16,7 @@ from blemish.demo.parts import render
 from blemish.errors import CalibrationError, ParameterError
 from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
-from conftest import Outcome
+from common import Outcome
 
 SIZE = 32  # px: what is tested here does not depend on it
 

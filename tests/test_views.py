@@ -13,7 +13,7 @@ import pytest
 from blemish.hetmm import HETMM
 from blemish.imaging import View, read_image
 from blemish.inspector import Inspector
-from conftest import SIZE, Outcome, picture
+from common import SIZE, Outcome, picture
 
 RATE = 0.1
 

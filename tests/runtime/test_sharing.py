@@ -12,7 +12,7 @@ from blemish.errors import ParameterError
 from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
 from blemish.runtime.sessions import threads
-from conftest import SIZE, picture
+from common import SIZE, picture
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from blemish.station.settings import DriftSettings
 from blemish.station.shelf import Held, Shelf, live_of
 from blemish.station.store import Database, Draft, record
 from blemish.station.store.tables import AlarmRow
-from conftest import SIZE
+from common import SIZE
 
 WINDOW = 30
 Pixels = np.ndarray

@@ -25,6 +25,7 @@ from mosquitto import Mosquitto, Person, real_broker  # noqa: F401 - a fixture
 from paho.mqtt.packettypes import PacketTypes
 
 from blemish.errors import ParameterError
+from blemish.station.errors import StoreError
 from blemish.station.mqtt import properties
 from blemish.station.sources.messages import MessageError, read_message
 
@@ -109,20 +110,22 @@ def test_a_part_that_is_published_twice_is_recorded_once(broker: Mosquitto, tmp_
         person.leave()
 
 
-def test_it_is_acknowledged_only_after_it_is_recorded(broker: Mosquitto, tmp_path: Path) -> None:
+def test_it_is_acknowledged_only_after_it_is_recorded(
+    broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A station that stops in the middle of a part gets it again, and records it once."""
 
-    class Stuck(Redness):
-        def inspect(self, data: bytes) -> Any:
-            raise RuntimeError("a bug")
+    def full(data: bytes) -> str:
+        raise StoreError("the disk is full")
 
-    with running(tmp_path, Stuck(), sources=(source(broker),)) as station:
+    with running(tmp_path, sources=(source(broker),)) as station:
+        monkeypatch.setattr(station.pictures, "put_image", full)
         eventually(lambda: is_well(station))
         person = Person(broker)
         for number in range(12):  # more than come at once
             person.publish(TOPIC, encoded(PASS, number))
         eventually(lambda: health(station, "gate").counts["retries"] > 0)
-        assert health(station, "gate").last_error == "RuntimeError: a bug"
+        assert health(station, "gate").last_error == "the disk is full"
         person.leave()
     assert not recorded(station)
     with running(tmp_path, sources=(source(broker),)) as station:
