@@ -169,7 +169,10 @@ def _sqlite(url: URL) -> Engine:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{file.parent} cannot be made ({error.strerror or error})") from error
-    engine = create_engine(url, poolclass=QueuePool, pool_size=8, max_overflow=32)
+    # The connection used last is used next: each has a cache of its own, and few are to fill.
+    engine = create_engine(
+        url, poolclass=QueuePool, pool_size=8, max_overflow=32, pool_use_lifo=True
+    )
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: Any) -> None:
