@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.conftest import SIZE, picture
 
 from blemish.bundle import read_manifest
 from blemish.errors import BundleError
 from blemish.hetmm import HETMM
 from blemish.hetmm.chunks import ChunkedBank
 from blemish.inspector import Inspector, opening
+from common import SIZE, picture
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.conftest import Outcome
 from torch import Tensor
 
 from blemish.cli import _processes
@@ -19,6 +18,7 @@ from blemish.hetmm import HETMM
 from blemish.tfanet import TFANet
 from blemish.tfanet.checkpoint import fingerprint
 from blemish.tfanet.processes import Layout, check_same, layout, others_told, share, start
+from common import Outcome
 
 CPU = torch.device("cpu")
 
