@@ -57,7 +57,7 @@ def test_files_are_recorded_with_their_bytes_and_verdicts(inbox: Path) -> None:
             encoded(PASS), encoded(REVIEW), encoded(FAIL),
         ]  # fmt: skip
         assert health(station, "press").state == "running"
-        assert health(station, "press").counts["recorded"] == 3
+        eventually(lambda: health(station, "press").counts["recorded"] == 3)
     assert health(station, "press").state == "stopped"
 
 
@@ -100,7 +100,7 @@ def test_a_file_that_is_no_image_is_on_record_as_an_error(inbox: Path, data: byt
         assert "a.png" in found["a.png"].extra["problem"]
         assert station.pictures.image(found["a.png"].image_sha256) == data
         assert found["b.png"].verdict == "pass"
-        assert health(station, "press").counts["errors"] == 1
+        eventually(lambda: health(station, "press").counts["errors"] == 1)
     with running(inbox.parent, sources=(SOURCE,)) as station:
         part_of(station, "press")._watched._ledger.timeout = 0.2
         eventually(lambda: health(station, "press").counts["repeated"] == 2)
