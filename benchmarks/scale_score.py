@@ -163,7 +163,7 @@ def compared(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path)
+    parser.add_argument("--root", type=lambda text: Path(text).absolute())
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--fewer", type=int, default=5_000)
     parser.add_argument("--long", action="store_true", help="Rows apart from those compared.")
