@@ -13,16 +13,16 @@ from blemish._version import __version__
 
 if TYPE_CHECKING:
     from blemish.errors import BlemishError
-    from blemish.hetmm import HETMM
+    from blemish.detectors import HETMM
     from blemish.imaging import read_image
     from blemish.inspector import Inspector
-    from blemish.tfanet import TFANet
+    from blemish.train.tfanet import TFANet
     from blemish.verdict import Inspection
 
 _HOME = {
     "Inspector": "blemish.inspector",
-    "HETMM": "blemish.hetmm",
-    "TFANet": "blemish.tfanet",
+    "HETMM": "blemish.detectors",
+    "TFANet": "blemish.train.tfanet",
     "Inspection": "blemish.verdict",
     "BlemishError": "blemish.errors",
     "read_image": "blemish.imaging",
@@ -50,7 +50,7 @@ def __getattr__(name: str) -> Any:
 
             raise MissingExtraError(
                 f"blemish.{name} needs PyTorch, which is not installed; "
-                "install it with: pip install 'blemish[learn]'"
+                "install it with: pip install 'blemish[train]'"
             ) from error
         raise
 

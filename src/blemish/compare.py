@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from blemish.errors import ImageArrayError, ParameterError
-from blemish.hetmm import HETMM
+from blemish.detectors import HETMM
 from blemish.imaging import MAX_PIXELS, Seen, View
 from blemish.inspector import Inspector
 from blemish.verdict import Inspection, find_regions

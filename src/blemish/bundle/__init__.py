@@ -2,7 +2,7 @@
 
 from blemish.bundle.graphs import (
     GraphsRecord,
-    LevelRecord,
+    Level,
     ParityRecord,
     Precision,
     Runtime,
@@ -51,7 +51,7 @@ __all__ = [
     "GraphsRecord",
     "HistoryEntry",
     "Kind",
-    "LevelRecord",
+    "Level",
     "Manifest",
     "Packed",
     "ParityRecord",

@@ -1,4 +1,4 @@
-"""What an exported bundle says of its graphs: how to run them, and how well they agree."""
+"""What a bundle says of its graphs: how to run them, and how well an export's agree."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ Runtime = Literal["onnxruntime", "openvino"]
 Precision = Literal["float32", "bfloat16", "int8"]
 
 
-class LevelRecord(Record):
-    """One level that is matched: its map [channels, height, width] and the graphs' names for it.
+class Level(Record):
+    """One level that HETMM matches: level `number` of the backbone's pyramid.
 
-    `features` is an output of the features graph and an input of the match graph, `templates` the
-    match graph's input for what was learned, float32: of the kind `tiles` [R, S, 4, N, C]
-    (runtime/tiles.py tells the order), of the kind `free` vectors [M, D]. N and M may change with
-    every call. `dtype`: what templates were kept in; their values must be rounded to it before.
-    `forward` and `backward` are the search radii in pixels (None: off), `alpha` the weight of the
-    forward direction, `weight` the level's.
+    Its map, averaged by `pool` each way, is [channels, height, width]; `features` is its output of
+    the features graph, [1, channels, height, width], unit vectors. The templates are `sheets`, for
+    each map pixel those that good parts have there, or `free` of their place. `dtype`: what they
+    are kept in; their values are rounded to it. `forward` and `backward` are the search radii in
+    map pixels (None: off), `alpha` the weight of the forward direction, `weight` the level's.
     """
 
-    level: int
-    kind: Literal["tiles", "free"]
+    number: int = Field(ge=0)
+    kind: Literal["sheets", "free"]
+    pool: int = Field(default=1, ge=1)
     channels: int = Field(ge=1)
     height: int = Field(ge=1)
     width: int = Field(ge=1)
     features: str
-    templates: str
-    dtype: Literal["float32", "float16", "bfloat16"]
+    dtype: Literal["float32", "float16"]
     forward: int | None = Field(default=None, ge=0)
     backward: int | None = Field(default=None, ge=0)
     alpha: float = 1.0
@@ -43,11 +42,11 @@ class LevelRecord(Record):
 
 
 class ParityRecord(Record):
-    """How the graphs' maps compare with PyTorch's on `images` good images of the user.
+    """How an export's maps compare with the original's on `images` good images of the user.
 
     `largest` is the largest difference of a map's pixel, `relative` that by the largest value of
-    PyTorch's maps; `flips` counts verdicts that differ. An export past `tolerance` (relative) or
-    with a flip fails.
+    the original's maps; `flips` counts verdicts that differ. An export past `tolerance` (relative)
+    or with a flip fails.
     """
 
     images: int = Field(ge=1)
@@ -66,23 +65,24 @@ class SourceRecord(Record):
 
 
 class GraphsRecord(Record):
-    """The graphs of an exported bundle, for views of `height` x `width` pixels.
+    """A bundle's graphs, for views of `height` x `width` pixels.
 
     `parts` maps a graph's role to the part of its file: `features` and `match`, or `network` where
     one graph does it all. A graph with a second part, `<role>-weights`, is OpenVINO's, one without
     ONNX Runtime's, which does the matching in either. `image` is the input [1, height, width, 3],
-    RGB in [0, 1]; `anomaly_map` the output [1, height, width]. The image's score is the map's
-    maximum (`max`) or its population standard deviation (`std`).
+    RGB in [0, 1]; `anomaly_map` the network's output [1, height, width]. The image's score is the
+    map's maximum (`max`) or its population standard deviation (`std`). `source` and `parity` are
+    an export's.
     """
 
-    runtime: Runtime
-    precision: Precision
+    runtime: Runtime = "onnxruntime"
+    precision: Precision = "float32"
     parts: dict[str, str]
     height: int = Field(ge=1)
     width: int = Field(ge=1)
     image: str = "image"
     anomaly_map: str = "anomaly_map"
-    score: Literal["max", "std"]
-    levels: list[LevelRecord] = Field(default_factory=list)
-    source: SourceRecord
+    score: Literal["max", "std"] = "max"
+    levels: list[Level] = Field(default_factory=list)
+    source: SourceRecord | None = None
     parity: ParityRecord | None = None

@@ -98,16 +98,16 @@ def _check_level(templates: Tensors, tile: str, level: str, manifest: Manifest) 
         height, width = (int(side) for side in templates[f"{tile}shape{level}"])
         place = values.shape[:1]
         _check_numbers(templates, f"{tile}places{level}", place)
-    else:  # sheets [N, C, H, W]
-        height, width = values.shape[2:]
-        place = (values.shape[0], height, width)
+    else:  # sheets [H, W, C, N]
+        height, width = values.shape[:2]
+        place = (height, width, values.shape[3])
     side = manifest.view["size"]
     if not isinstance(side, int) or not side / LARGEST_STRIDE <= max(height, width) <= side:
         raise ValueError(f"level {level} is {width} x {height} in a view of {side} pixels")
     samples = manifest.whole_templates
     if sources is not None:
         _check_numbers(templates, f"{tile}sources{level}", place, samples)
-    elif values.ndim == 2 or values.shape[0] != samples:
+    elif values.ndim == 2 or values.shape[3] != samples:
         raise ValueError(f"level {level} does not hold the {samples} templates that are listed")
 
 

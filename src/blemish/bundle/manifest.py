@@ -15,8 +15,8 @@ from blemish.bundle.records import Record
 from blemish.bundle.strict_json import LARGEST, read_json
 from blemish.errors import BundleError
 
-# 1 had no history: one version, whose templates all came from `fit`; 2 had no graphs.
-FORMAT = 3
+# Those before 4 held what PyTorch, or tiles of another order, ran: they are made anew.
+FORMAT = 4
 NAME = "manifest.json"
 VECTORS = "vectors"  # the part with test vectors of an export
 VIEW = "view"  # the part with what the view has learned
@@ -212,13 +212,19 @@ class Manifest(Record):
                 f"{where} has format {body['format']}, newer than this Blemish reads ({FORMAT}); "
                 "upgrade with: pip install -U blemish"
             )
+        if isinstance(body["format"], int) and body["format"] < FORMAT:
+            raise BundleError(
+                f"{where} has format {body['format']}, of an earlier Blemish; this one reads "
+                f"{FORMAT}: make the bundle anew from its good images, with: blemish fit GOOD_DIR "
+                "-o PART.blemish"
+            )
         if body.pop("sha256", None) != _digest(body):
             raise BundleError(
                 f"{where} was changed after it was written (its checksum does not match); "
                 "restore it, or make the bundle again"
             )
         try:
-            manifest = cls.model_validate(_upgraded(body))
+            manifest = cls.model_validate(body)
             check(manifest)
         except ValidationError as error:
             first = error.errors()[0]
@@ -237,26 +243,6 @@ def suffix_of(part: str) -> str:
 def is_pictures(part: str) -> bool:
     """Whether a part holds pictures."""
     return part == PICTURES or part.startswith(f"{PICTURES}-")
-
-
-def _upgraded(body: dict[str, Any]) -> dict[str, Any]:
-    """A manifest of formats 1 and 2 in the words of this one; others as they are."""
-    if body.get("format") == 2:
-        return {**body, "format": FORMAT}
-    if body.get("format") != 1:
-        return body
-    templates, calibration = body.get("templates"), body.get("calibration")
-    if isinstance(templates, list) and all(isinstance(item, dict) for item in templates):
-        templates = [{**item, "added": body.get("created", "")} for item in templates]
-    rate = calibration.get("false_alarm_rate") if isinstance(calibration, dict) else None
-    kind = "fit" if body.get("version") == 1 else "calibrate"  # all that format 1 could do
-    return {
-        **body,
-        "format": FORMAT,
-        "change": {"kind": kind},
-        "templates": templates,
-        "false_alarm_rate": rate,
-    }
 
 
 def is_manifest(path: Path) -> bool:

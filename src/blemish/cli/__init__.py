@@ -89,7 +89,7 @@ def main() -> None:
             raise
         typer.echo(
             f"blemish: this needs the package '{error.name}', which is not installed; "
-            "install it with: pip install 'blemish[learn]'",
+            "install it with: pip install 'blemish[train]'",
             err=True,
         )
         status = 2

@@ -79,7 +79,7 @@ def check_pages(report: Path | None, plots: Path | None) -> None:
         if option is not None and find_spec(package) is None:
             raise MissingExtraError(
                 f"--report and --plots need the package '{package}', which is not installed; "
-                "install it with: pip install 'blemish[learn]'"
+                "install it with: pip install 'blemish[train]'"
             )
 
 

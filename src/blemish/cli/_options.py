@@ -11,7 +11,7 @@ import typer
 from blemish.imaging import MAX_PIXELS
 
 if TYPE_CHECKING:
-    from blemish.detector import Detector
+    from blemish.detectors import Detector
     from blemish.inspector import Inspector
 
 Method = Annotated[str, typer.Option("--method", help="hetmm (no training) or tfanet (trained).")]
@@ -174,7 +174,7 @@ def build_inspector(
     nodes: int | None = None,
 ) -> Inspector:
     """The unfitted inspector that these options describe."""
-    from blemish.detector import parse_settings
+    from blemish.detectors import parse_settings
     from blemish.errors import ParameterError
     from blemish.inspector import Inspector
     from blemish.learning import DETECTORS
@@ -223,7 +223,7 @@ def build_inspector(
 
 def _windows(detector: type[Detector], text: str) -> dict[str, Any]:
     """What `--windows` says, as the detector's arguments."""
-    from blemish.detector import parse_settings
+    from blemish.detectors import parse_settings
 
     if text == "auto":
         return {"windows": "auto"}

@@ -94,7 +94,7 @@ def paper(
         tables,
     )
     from blemish.learning import resolve_device
-    from blemish.tfanet.presets import preset as tfanet_preset
+    from blemish.train.tfanet.presets import preset as tfanet_preset
 
     chosen = tables(table)
     check_output(json_file, "--json")

@@ -52,8 +52,8 @@ def compare(
 ) -> None:
     """Compare images with one golden image. Exit status: 0 all pass, 1 some fail, 2 some error."""
     from blemish.compare import Comparer
-    from blemish.detector import parse_settings
-    from blemish.hetmm import HETMM
+    from blemish.detectors import parse_settings
+    from blemish.detectors import HETMM
 
     check_output(json_file, "--json")
     if out is not None and out.exists() and not out.is_dir():

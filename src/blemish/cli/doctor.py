@@ -116,7 +116,7 @@ def _gpus() -> list[str]:
 def _weights() -> list[str] | None:
     if find_spec("torch") is None:
         return None
-    from blemish.features import WeightStore
+    from blemish.backbones import WeightStore
 
     return [record.name for record in WeightStore().records()]
 

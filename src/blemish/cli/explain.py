@@ -48,7 +48,7 @@ def explain(
     quiet: options.Quiet = False,
 ) -> None:
     """Show what the method sees in one image: one PNG each, all in one sheet, and what matched."""
-    from blemish.detector import to_batch
+    from blemish.detectors import to_batch
     from blemish.inspector import Inspector
     from blemish.learning import resolve_device
 
@@ -113,8 +113,8 @@ def _report(
     inspector: Inspector, batch: Any, result: Inspection, places: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """The result, and for each place the map's value and its witnesses."""
-    from blemish.hetmm import HETMM
-    from blemish.hetmm.explain import find_witnesses
+    from blemish.detectors import HETMM
+    from blemish.detectors.hetmm.explain import find_witnesses
 
     points = [(place["view"][0], place["view"][1]) for place in places]
     witnesses: list[list[Any]] = [[] for _ in places]

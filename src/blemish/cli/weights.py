@@ -21,7 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """The weights at hand, and the names that need none."""
-    from blemish.features import WeightStore
+    from blemish.backbones import WeightStore
 
     store = WeightStore()
     records = list(store.records())
@@ -40,7 +40,7 @@ def import_(
     name: Annotated[str, typer.Option("--as", metavar="NAME", help="The backbone it is for.")],
 ) -> None:
     """Check a file against the network of that name, and keep a copy."""
-    from blemish.features import WeightStore
+    from blemish.backbones import WeightStore
 
     record = WeightStore().add_file(file, name)
     typer.echo(f"{record.name}  sha256 {record.sha256}")
@@ -49,7 +49,7 @@ def import_(
 @app.command("fetch")
 def fetch(name: Annotated[str, typer.Argument(metavar="NAME", help="A timm name.")]) -> None:
     """Download weights from the hub. The one command that uses a network."""
-    from blemish.features import WeightStore
+    from blemish.backbones import WeightStore
 
     record = WeightStore().fetch(name)
     typer.echo(f"{record.name}  sha256 {record.sha256}")
@@ -58,7 +58,7 @@ def fetch(name: Annotated[str, typer.Argument(metavar="NAME", help="A timm name.
 @app.command("verify")
 def verify() -> None:
     """Check every file of the store against its recorded sha256."""
-    from blemish.features import WeightStore
+    from blemish.backbones import WeightStore
 
     problems = 0
     for record, problem in WeightStore().verify():

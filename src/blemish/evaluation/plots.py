@@ -60,7 +60,7 @@ def write_plots(
         import matplotlib
     except ImportError as error:
         raise MissingExtraError(
-            f"plots need matplotlib ({error}); install it with: pip install 'blemish[learn]'"
+            f"plots need matplotlib ({error}); install it with: pip install 'blemish[train]'"
         ) from error
     with matplotlib.rc_context(_STYLE):
         figures = _figures(results) + _curves(protocol or {})

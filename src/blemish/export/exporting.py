@@ -31,8 +31,8 @@ from blemish.bundle import (
     pack,
     write_versions,
 )
-from blemish.detector import Detector
-from blemish.engine import Engine, Images, TiledEngine, tile_images
+from blemish.detectors import Detector
+from blemish.detectors import Engine, Images, TiledEngine, tile_images
 from blemish.errors import ExportError, ParameterError
 from blemish.export.graphs import Graphs, graphs_of
 from blemish.export.parity import TOLERANCES, Agreement, Shown, compare_engines

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from blemish.bundle import LevelRecord
 from blemish.errors import WeightsError
-from blemish.export.nodes import IR_VERSION, OPSET, Nodes, model, tensor, to_bytes
+from blemish.graphs.nodes import IR_VERSION, OPSET, Nodes, model, tensor, to_bytes
 from blemish.export.spec import GraphSpec, graph_spec
 from blemish.export.tracing import traced
 from blemish.features import Backbone
 from blemish.features.files import OnnxBackbone
-from blemish.hetmm import HETMM
-from blemish.hetmm.storing import storage_dtype
+from blemish.detectors import HETMM
+from blemish.detectors.hetmm.storing import storage_dtype
 
 _MISFITS = (
     RuntimeError,

@@ -9,7 +9,7 @@ import onnx
 from torch import Tensor
 
 from blemish.bundle import LevelRecord
-from blemish.export.nodes import Nodes, tensor
+from blemish.graphs.nodes import Nodes, tensor
 
 
 def free_distances(nodes: Nodes, level: LevelRecord, components: Tensor | None) -> str:

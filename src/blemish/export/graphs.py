@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from blemish.bundle import LevelRecord, Precision, Runtime
-from blemish.detector import Detector
-from blemish.engine import Images
+from blemish.detectors import Detector
+from blemish.detectors import Images
 from blemish.errors import ExportError
 from blemish.export.features import features_graph
 from blemish.export.matching import match_graph
 from blemish.export.network import network_graph
 from blemish.export.spec import graph_spec
-from blemish.hetmm import HETMM
-from blemish.tfanet import TFANet
+from blemish.detectors import HETMM
+from blemish.train.tfanet import TFANet
 
 
 @dataclass(frozen=True)

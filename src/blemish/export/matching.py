@@ -11,12 +11,12 @@ import torch
 
 from blemish.bundle import LevelRecord
 from blemish.export.free import free_distances
-from blemish.export.nodes import Dimension, Nodes, model, tensor, to_bytes
+from blemish.graphs.nodes import Dimension, Nodes, model, tensor, to_bytes
 from blemish.export.spec import graph_spec
 from blemish.export.tiles import tile_distances
-from blemish.hetmm import HETMM
-from blemish.hetmm.bank import TILE
-from blemish.hetmm.free import FreeBank
+from blemish.detectors import HETMM
+from blemish.detectors.hetmm.bank import TILE
+from blemish.detectors.hetmm.free import FreeBank
 from blemish.maps import axis_matrix
 
 

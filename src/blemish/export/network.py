@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from blemish.errors import ExportError
-from blemish.export.nodes import to_bytes
+from blemish.graphs.nodes import to_bytes
 from blemish.export.tracing import traced
 from blemish.features.files import OnnxBackbone
 from blemish.maps import axis_matrix
-from blemish.tfanet import TFANet
-from blemish.tfanet.scoring import combine
+from blemish.train.tfanet import TFANet
+from blemish.train.tfanet.scoring import combine
 
 SHORTEST = 1e-8  # vectors are divided by no less, as in torch's cosine_similarity
 

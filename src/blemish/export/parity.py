@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.bundle import Precision
-from blemish.engine import Engine, Maps
+from blemish.detectors import Detector, Maps
 from blemish.imaging import Progress, silent
 from blemish.verdict import Calibration, judge
 
@@ -24,7 +24,7 @@ ROUNDING = 1e-5
 
 @dataclass(frozen=True)
 class Shown:
-    """An image that both engines look at: what to call it, its viewed pixels, and its template.
+    """An image that both detectors look at: what to call it, its viewed pixels, and its template.
 
     `template` is the position of the template that it is (-1: none), which is left out of its own
     map: a template's own map is 0, and says nothing.
@@ -48,10 +48,10 @@ class Flip:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How two engines compare on the same `images`.
+    """How two detectors compare on the same `images`.
 
     `largest` is the largest difference of two maps' pixels, `relative` that by the largest value of
-    the first engine's maps; `milliseconds` the median times of both.
+    the first detector's maps; `milliseconds` the median times of both.
     """
 
     images: int
@@ -61,15 +61,15 @@ class Agreement:
     milliseconds: tuple[float, float]
 
 
-def compare_engines(
-    before: Engine,
-    after: Engine,
+def compare_detectors(
+    before: Detector,
+    after: Detector,
     images: Sequence[Shown],
     calibrations: tuple[Calibration | None, Calibration | None],
     *,
     progress: Progress = silent,
 ) -> Agreement:
-    """Run both engines on the images, each judged by its own calibration."""
+    """Run both detectors on the images, each judged by its own calibration."""
     largest = highest = 0.0
     flips: list[Flip] = []
     spent: tuple[list[float], list[float]] = ([], [])
@@ -79,12 +79,12 @@ def compare_engines(
         maps: list[npt.NDArray[np.float64]] = []
         scores: list[float] = []
         verdicts: list[str] = []
-        for engine, calibration, times in zip((before, after), calibrations, spent, strict=True):
+        for detector, calibration, times in zip((before, after), calibrations, spent, strict=True):
             started = time.perf_counter()
-            found = map_of(engine, shown)
+            found = map_of(detector, shown)
             times.append(1e3 * (time.perf_counter() - started))
             maps.append(found.astype(np.float64))
-            scores.append(float(engine.scores(found)[0]))
+            scores.append(float(detector.scores(found)[0]))
             verdicts.append(judge(scores[-1], calibration).verdict)
         difference = float(np.abs(maps[0] - maps[1]).max())
         # max() would pass over NaN, which must fail.
@@ -104,8 +104,8 @@ def compare_engines(
     )
 
 
-def map_of(engine: Engine, shown: Shown) -> Maps:
+def map_of(detector: Detector, shown: Shown) -> Maps:
     """The map [1, H, W] of an image, without the template that it is."""
-    if shown.template < 0 or not engine.leaves_one_out:
-        return engine.maps([shown.pixels])
-    return next(engine.calibration_maps([shown.pixels], [0], [shown.template]))
+    if shown.template < 0 or not detector.leaves_one_out:
+        return detector.maps([shown.pixels])
+    return next(detector.calibration_maps([shown.pixels], [0], [shown.template]))

@@ -18,9 +18,9 @@ import onnx
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from blemish.engine import Images
+from blemish.detectors import Images
 from blemish.errors import ExportError
-from blemish.export.nodes import to_bytes
+from blemish.graphs.nodes import to_bytes
 
 MOST_IMAGES = 32  # good images that steps are set on: their smallest and largest values
 # Convolutions, and what is a product with learned weights once the runtime has put it in order.

@@ -7,9 +7,9 @@ from typing import Literal
 
 from blemish.bundle import LevelRecord
 from blemish.errors import NotFittedError
-from blemish.hetmm import HETMM
-from blemish.hetmm.free import FreeBank
-from blemish.hetmm.matching import directions_needed
+from blemish.detectors import HETMM
+from blemish.detectors.hetmm.free import FreeBank
+from blemish.detectors.hetmm.matching import directions_needed
 
 
 @dataclass(frozen=True)

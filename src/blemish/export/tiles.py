@@ -17,8 +17,8 @@ import onnx
 from onnx import TensorProto
 
 from blemish.bundle import LevelRecord
-from blemish.export.nodes import Nodes, tensor
-from blemish.hetmm.bank import TILE
+from blemish.graphs.nodes import Nodes, tensor
+from blemish.detectors.hetmm.bank import TILE
 
 FAR = -1e4  # far below any cosine: added to what must never be the maximum
 

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from blemish.bundle import Tensors
-from blemish.engine import Engine
+from blemish.detectors import Detector
 from blemish.export.parity import Shown
 
 COUNT = 3  # images
 
 
-def vectors_of(engine: Engine, images: Sequence[Shown]) -> Tensors:
+def vectors_of(detector: Detector, images: Sequence[Shown]) -> Tensors:
     """`image0` [H, W, 3] in [0, 1], `map0` [H, W] and `score0` [1] of the first few images."""
     found: Tensors = {}
     for index in range(min(COUNT, len(images))):
         pixels = images[index].pixels
-        maps = engine.maps([pixels])
+        maps = detector.maps([pixels])
         found[f"image{index}"] = np.asarray(pixels, np.float32)
         found[f"map{index}"] = maps[0]
-        found[f"score{index}"] = engine.scores(maps)
+        found[f"score{index}"] = detector.scores(maps)
     return found

@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 
 from blemish.bundle import TemplateRecord
-from blemish.engine import Engine, Images, Inside
+from blemish.detectors import Detector, Images, Inside
 from blemish.errors import CalibrationError
 from blemish.imaging import Progress
 from blemish.verdict import Calibration, Rule
@@ -28,13 +28,13 @@ def inside_of(images: Images, position: int) -> Inside:
     return None if told is None else told(position)
 
 
-def usable(engine: Engine, own: Sequence[int]) -> list[int]:
+def usable(detector: Detector, own: Sequence[int]) -> list[int]:
     """Positions of the images that calibration may score."""
-    return [index for index, sheet in enumerate(own) if sheet < 0 or engine.leaves_one_out]
+    return [index for index, sheet in enumerate(own) if sheet < 0 or detector.leaves_one_out]
 
 
 def calibrate(
-    engine: Engine,
+    detector: Detector,
     images: Images,
     own: Sequence[int],
     rule: Rule,
@@ -44,14 +44,14 @@ def calibrate(
 
     Raises CalibrationError when the rate cannot be promised.
     """
-    positions = usable(engine, own)
+    positions = usable(detector, own)
     # Refuse before the long work, not after it.
     rule.check(len(positions))
-    maps = engine.calibration_maps(images, positions, [own[index] for index in positions], progress)
+    maps = detector.calibration_maps(images, positions, [own[index] for index in positions], progress)
     scores, peaks = [], []
     for position, anomaly_map in zip(positions, chain.from_iterable(maps), strict=True):
         inside = inside_of(images, position)
-        scores.append(engine.score(anomaly_map, inside))
+        scores.append(detector.score(anomaly_map, inside))
         peaks.append(anomaly_map.max() if inside is None else anomaly_map[inside].max())
     found, highest = np.array(scores), np.array(peaks)
     if not np.isfinite(found).all() or not np.isfinite(highest).all():

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.bundle import Manifest, locked
-from blemish.engine import Laps
+from blemish.detectors import HETMM, Detector, Laps
 from blemish.errors import CalibrationError
 from blemish.imaging import (
     MAX_PIXELS,
@@ -31,7 +31,7 @@ from blemish.inspector import saving, updating
 from blemish.inspector.archive import Archive
 from blemish.inspector.calibrating import ID, own_templates, usable
 from blemish.inspector.inspecting import inspected
-from blemish.inspector.opening import Opening, learning_floor
+from blemish.inspector.opening import Opening
 from blemish.inspector.pictures import distinct
 from blemish.inspector.present import Present
 from blemish.inspector.snapshot import Snapshot
@@ -40,7 +40,6 @@ from blemish.inspector.viewing import learned_view
 from blemish.verdict import Inspection, Rule
 
 if TYPE_CHECKING:
-    from blemish.detector import Detector
     from blemish.imaging.learning import AlignChoice
 
 
@@ -101,7 +100,6 @@ class Inspector(Present):
 
         This is version 1 of a new history; `by` says on record who made it.
         """
-        learning = learning_floor()
         images = self.sequence(source)
         self.view, self.align_choice = learned_view(
             self.view, images, self.align, self.roi, self.ignore, self.tile, progress,
@@ -111,11 +109,7 @@ class Inspector(Present):
         started = time.perf_counter()
         images, digests = distinct(images, images.digests(progress))
         with self._changing:
-            found = learning.fitted(
-                self._detector or learning.HETMM(), images,
-                device=self.device, seed=self.seed, progress=progress,
-                tiling=self.view.tiling if isinstance(self.view, TiledView) else None,
-            )  # fmt: skip
+            found = self._learned(images, progress)
             choice = self.align_choice
             training = saving.training_record(source, len(images), self.seed, started)
             first = saving.first_snapshot(
@@ -354,11 +348,13 @@ class Inspector(Present):
             inspector.save(folder)
 
     def export(self, folder: str | os.PathLike[str], **options: Any) -> Any:
-        """Write graphs that run without PyTorch to a new bundle (`blemish.export.export`).
+        """Write a bundle for the line PC: `blemish.export.export`.
 
-        They are first compared with PyTorch on `images`, or on the good images that were kept.
+        It is first compared with this one on `images`, or on the good images that were kept.
         """
-        return learning_floor("blemish.export").export(self, folder, **options)
+        from blemish.export import export
+
+        return export(self, folder, **options)
 
     # What it is -----------------------------------------------------------------------------
 
@@ -369,13 +365,25 @@ class Inspector(Present):
         now = self._now
         if now is None:
             return 0
-        return len(usable(now.engine, own_templates(now.manifest.good, now.manifest.templates)))
+        return len(usable(now.detector, own_templates(now.manifest.good, now.manifest.templates)))
 
     def sequence(self, source: Any) -> ImageSequence:
         """Images as this inspector sees them: a folder, paths or arrays, read when indexed."""
         return ImageSequence(
             source, self.view, bit_depth=self.bit_depth, max_pixels=self.max_pixels
         )
+
+    def _learned(self, images: ImageSequence, progress: Progress) -> Detector:
+        """The detector fitted on viewed images, or one like it a tile."""
+        detector = self._detector = self._detector or HETMM()
+        if not isinstance(self.view, TiledView):
+            return detector.fit(images, device=self.device, seed=self.seed, progress=progress)
+        from blemish.detectors.tile_learning import fit_tiles
+
+        return fit_tiles(
+            detector, images, self.view.tiling,
+            device=self.device, seed=self.seed, progress=progress,
+        )  # fmt: skip
 
     def _advance(self, following: Snapshot, *, replaces: bool = False) -> None:
         """Put the next version in place of the present one, by one assignment."""

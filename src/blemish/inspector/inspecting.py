@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from blemish.engine import Laps
+from blemish.detectors import Laps
 from blemish.errors import BundleError
 from blemish.imaging import TiledView, View, measured
 from blemish.inspector.snapshot import Snapshot
@@ -23,11 +23,11 @@ def inspected(
     """The result for RGB [H, W, 3] in [0, 1]; the image's name and the time are the caller's."""
     seen = view.see(pixels)
     laps.lap("view")
-    maps, template_at = now.engine.examined(seen.pixels, laps)
+    maps, template_at = now.detector.examined(seen.pixels, laps)
     anomaly_map, inside, problem = maps[0], seen.inside, seen.problem
     if inside is not None and not inside.any():
         inside, problem = None, problem or NOTHING_SEEN
-    score = now.engine.score(anomaly_map, inside)
+    score = now.detector.score(anomaly_map, inside)
     if not math.isfinite(score):
         raise BundleError(
             f"the score of this image is {score}: what this inspector has learned is damaged; load "

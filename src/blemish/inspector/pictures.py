@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.bundle import Tensors
-from blemish.engine import Inside
+from blemish.detectors import Inside
 from blemish.errors import BundleError, ImageError, ParameterError
 from blemish.imaging import ImageSequence, read_image
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
 from blemish.bundle import HistoryEntry, TemplateRecord, TrainingRecord
+from blemish.detectors import HETMM, Detector
 from blemish.errors import NotFittedError
 from blemish.inspector.archive import Archive
-from blemish.inspector.opening import learning_floor
 from blemish.inspector.pictures import PictureAt, as_bytes, at_positions
 from blemish.inspector.snapshot import Snapshot
 from blemish.verdict import Calibration
-
-if TYPE_CHECKING:
-    from blemish.detector import Detector
 
 
 class Present:
@@ -34,12 +29,10 @@ class Present:
 
     @property
     def detector(self) -> Detector:
-        """The PyTorch detector of the current version; an exported inspector has none."""
-        learning = learning_floor()
+        """The detector of the current version, or, before `fit`, the one that it will fit."""
         if (now := self._now) is not None:
-            found: Detector = learning.detector_of(now.engine)
-            return found
-        self._detector = self._detector or learning.HETMM()
+            return now.detector
+        self._detector = self._detector or HETMM()
         return self._detector
 
     @property

@@ -1,4 +1,4 @@
-"""From versions to a bundle and back: what is written, and the engine rebuilt bit by bit."""
+"""From versions to a bundle and back: what is written, and the detector rebuilt bit by bit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from blemish._version import __version__
 from blemish.bundle import (
@@ -32,7 +32,7 @@ from blemish.bundle import (
     read_part,
     unpack,
 )
-from blemish.engine import Engine
+from blemish.detectors import Detector
 from blemish.errors import BundleError
 from blemish.imaging import ImageSequence, TiledView, View, framed, view_from_dict
 from blemish.inspector.opening import Opening
@@ -40,16 +40,13 @@ from blemish.inspector.pictures import Part, Pictures
 from blemish.inspector.snapshot import Snapshot, Version, recorded_calibration
 from blemish.inspector.updating import picture_content, timestamp
 
-if TYPE_CHECKING:
-    from blemish.learning import Fitted
-
 _TRIES = 5  # how often a bundle that is replaced while it is read is read again
 
 Folder = str | os.PathLike[str]
 
 
 def first_snapshot(
-    found: Fitted,
+    found: Detector,
     images: ImageSequence,
     ids: list[str],
     training: TrainingRecord,
@@ -62,33 +59,39 @@ def first_snapshot(
 ) -> Snapshot:
     """Version 1, which is what `fit` leaves: `found` has learned `images`, which have `ids`."""
     created = timestamp()
+    record, files = found.graphs()
     manifest = Manifest(
         name="",
         version=1,
         created=created,
         change=ChangeRecord(kind="fit", by=by),
         method=found.method,
-        parameters=found.parameters,
-        learned={**found.learned, **view_choice},
+        parameters={
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in found.parameters().items()
+        },
+        learned={**found.learned(), **view_choice},
         view=view.to_dict(),
         bit_depth=bit_depth,
-        backbone=found.backbone,
+        backbone=found.backbone_record,
         training=training,
         calibration=None,
         good=ids,
         templates=[
             TemplateRecord(id=ids[index], source=images.name(index), added=created, by=by)
-            for index in found.templates
+            for index in found.templates_
         ],
         software=_software(),
+        graphs=record,
     )
     pictures = Pictures().having(ids, images)
-    kept = found.engine.updates and keep_pictures
-    contents = {PICTURES: picture_content(pictures, ids)} if kept else {}
+    contents: dict[str, Content] = {part: _constant(data) for part, data in files.items()}
+    if found.updates and keep_pictures:
+        contents[PICTURES] = picture_content(pictures, ids)
     tensors: Tensors = dict(view.tensors())
     if tensors:
         contents[VIEW] = lambda: pack(tensors)
-    return Snapshot(Version(manifest, found.engine, contents), found.engine, None, pictures)
+    return Snapshot(Version(manifest, found, contents), found, None, pictures)
 
 
 def training_record(source: Any, images: int, seed: int, started: float) -> TrainingRecord:
@@ -119,7 +122,7 @@ def restore(folder: Folder | None, version: Version, opening: Opening) -> Snapsh
     manifest = version.manifest
     with fitting_together(str(folder)):
         view = framed(manifest.view)
-    engine = version.base or opening.engine(_known(folder), manifest)
+    detector = version.base or opening.detector(_known(folder), manifest)
     for step in manifest.steps:
         if step.part is not None:
             if step.part in version.contents:
@@ -128,14 +131,14 @@ def restore(folder: Folder | None, version: Version, opening: Opening) -> Snapsh
                 sheets = read_part(_known(folder), manifest, step.part)
                 check_added(manifest, sheets, step.samples, str(folder))
             with fitting_together(str(folder)):
-                engine = engine.added(sheets, step.samples)
+                detector = detector.added(sheets, step.samples)
         if step.removed:
             with fitting_together(str(folder)):
-                engine = engine.removed(step.removed)
+                detector = detector.removed(step.removed)
     if version.base is None:
-        check_runs(lambda image: engine.maps([image])[0], view.hw, view.map_hw, str(folder))
+        check_runs(lambda image: detector.maps([image])[0], view.hw, view.map_hw, str(folder))
     calibration = recorded_calibration(manifest.calibration)
-    return Snapshot(version, engine, calibration, pictures_of(folder, manifest))
+    return Snapshot(version, detector, calibration, pictures_of(folder, manifest))
 
 
 def pictures_of(folder: Folder | None, manifest: Manifest) -> Pictures:
@@ -192,20 +195,24 @@ class _Contents:
         made: Callable[[], bytes] = lambda: read_content(_known(self._origin), manifest, part)  # noqa: E731
         return self._files.setdefault(name, made)
 
-    def of_state(self, engine: Engine) -> dict[str, Content]:
-        """The parts of an engine's state."""
-        if id(engine) not in self._states:
-            state = engine.state()
-            self._states[id(engine)] = {
+    def of_state(self, detector: Detector) -> dict[str, Content]:
+        """The parts of an detector's state."""
+        if id(detector) not in self._states:
+            state = detector.state()
+            self._states[id(detector)] = {
                 part: (lambda tensors=tensors: pack(tensors))  # type: ignore[misc]
                 for part, tensors in state.items()
             }
-        return self._states[id(engine)]
+        return self._states[id(detector)]
 
 
 def bundle_name(folder: Folder) -> str:
     """A bundle's name: its folder's, without `.blemish`."""
     return Path(folder).absolute().name.removesuffix(".blemish")
+
+
+def _constant(data: bytes) -> Content:
+    return lambda: data
 
 
 def _known(folder: Folder | None) -> Folder:
@@ -216,7 +223,7 @@ def _known(folder: Folder | None) -> Folder:
 
 def _software() -> dict[str, str]:
     found = {"blemish": __version__, "python": platform.python_version()}
-    for package in ("torch", "timm", "numpy", "pillow", "opencv-python-headless"):
+    for package in ("numpy", "onnxruntime", "onnx", "pillow", "opencv-python-headless", "torch"):
         try:
             found[package] = version_of(package)
         except PackageNotFoundError:

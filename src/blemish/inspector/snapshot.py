@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from blemish.bundle import CalibrationRecord, Content, Manifest, RuleRecord
-from blemish.engine import Engine
+from blemish.detectors import Detector
 from blemish.inspector.pictures import Pictures
 from blemish.verdict import Calibration, Rule
 
@@ -18,21 +18,21 @@ from blemish.verdict import Calibration, Rule
 class Version:
     """A version's manifest, and what of it no bundle holds yet.
 
-    `base` is the engine whose state its `steps` build on (None: a bundle holds it); `contents`
+    `base` is the detector whose state its `steps` build on (None: a bundle holds it); `contents`
     are its other files.
     """
 
     manifest: Manifest
-    base: Engine | None = None
+    base: Detector | None = None
     contents: Mapping[str, Content] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A version that can inspect: its engine, calibration and good images beside its record."""
+    """A version that can inspect: its detector, calibration and good images beside its record."""
 
     version: Version
-    engine: Engine
+    detector: Detector
     calibration: Calibration | None
     pictures: Pictures
 

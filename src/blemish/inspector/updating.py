@@ -23,7 +23,7 @@ from blemish.bundle import (
     Tensors,
     pack,
 )
-from blemish.engine import Engine, Inside
+from blemish.detectors import Detector, Inside
 from blemish.errors import CalibrationError, NoImagesError, ParameterError
 from blemish.imaging import ImageSequence, Progress, silent
 from blemish.inspector.calibrating import ID, calibrate, own_templates
@@ -85,8 +85,8 @@ def updated(
     Pictures that are templates already are skipped; with nothing left to do, `now` comes back.
     """
     manifest = now.manifest
-    if not now.engine.updates:
-        raise ParameterError(now.engine.no_update())
+    if not now.detector.updates:
+        raise ParameterError(now.detector.no_update())
     digests = [] if images is None else [found[:ID] for found in images.digests(progress)]
     fresh, skipped = _fresh(digests, manifest.templates)
     gone = sorted({find_template(manifest.templates, key) for key in remove})
@@ -98,11 +98,11 @@ def updated(
     started = time.perf_counter()
     sheets: Tensors = {}
     if images is not None and fresh:
-        sheets = now.engine.sheets_of(images, fresh, progress)
+        sheets = now.detector.sheets_of(images, fresh, progress)
     seconds["features"] = time.perf_counter() - started
     started = time.perf_counter()
-    engine = now.engine.added(sheets, len(fresh)) if fresh else now.engine
-    engine = engine.removed(gone) if gone else engine
+    detector = now.detector.added(sheets, len(fresh)) if fresh else now.detector
+    detector = detector.removed(gone) if gone else detector
     number, time_now = manifest.version + 1, timestamp()
     added = tuple(
         TemplateRecord(
@@ -143,9 +143,9 @@ def updated(
             contents[f"{PICTURES}-{number}"] = picture_content(pictures, ids)
     version = Version(following, now.version.base, {**now.version.contents, **contents})
     if len(following.steps) > MOST_STEPS:
-        version, engine = _written_whole(version, engine)
+        version, detector = _written_whole(version, detector)
     seconds["templates"] = time.perf_counter() - started
-    snapshot = Snapshot(version, engine, None, pictures)
+    snapshot = Snapshot(version, detector, None, pictures)
     return snapshot, Update(number, added, removed, names, seconds=seconds)
 
 
@@ -198,7 +198,7 @@ def scored(now: Snapshot, rule: Rule, progress: Progress = silent) -> Calibratio
         )
     good = now.manifest.good
     own = own_templates(good, now.manifest.templates)
-    return calibrate(now.engine, Chosen(now.pictures, good), own, rule, progress)
+    return calibrate(now.detector, Chosen(now.pictures, good), own, rule, progress)
 
 
 def _unscored(before: Snapshot, rule: Rule, note: str) -> tuple[Calibration | None, str]:
@@ -341,11 +341,11 @@ def _packed(sheets: Tensors) -> Content:
     return lambda: pack(sheets)
 
 
-def _written_whole(version: Version, engine: Engine) -> tuple[Version, Engine]:
-    """The version with its template set as one file, and the engine as loading gives it."""
+def _written_whole(version: Version, detector: Detector) -> tuple[Version, Detector]:
+    """The version with its template set as one file, and the detector as loading gives it."""
     manifest = version.manifest
     steps = {step.part for step in manifest.steps}
-    whole = engine.whole()
+    whole = detector.whole()
     files = {
         part: record
         for part, record in manifest.files.items()

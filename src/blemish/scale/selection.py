@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from blemish.errors import BlemishError, MissingExtraError, ParameterError
-from blemish.hetmm import HETMM
+from blemish.detectors import HETMM
 
 Engine = Literal["local", "ray"]
 RETRIES = 5  # of a band whose worker is lost: one that kills every worker must not do so for ever

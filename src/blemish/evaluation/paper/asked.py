@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from blemish.detector import Detector, parse_settings
+from blemish.detectors import Detector, parse_settings
 from blemish.errors import ParameterError
 from blemish.evaluation import datasets
 from blemish.evaluation.machine import device_name

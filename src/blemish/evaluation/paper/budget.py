@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from blemish.errors import NotFittedError
 from blemish.features import create_backbone
-from blemish.tfanet.features import default_levels
-from blemish.tfanet.macs import network_cost
-from blemish.tfanet.network import TFANet
-from blemish.tfanet.presets import TFANetConfig
-from blemish.tfanet.training import training_precision
+from blemish.train.tfanet.features import default_levels
+from blemish.train.tfanet.macs import network_cost
+from blemish.train.tfanet.network import TFANet
+from blemish.train.tfanet.presets import TFANetConfig
+from blemish.train.tfanet.training import training_precision
 
 LIMIT_HOURS = 2.0
 SIDE = 1024  # of the matrices whose product is timed

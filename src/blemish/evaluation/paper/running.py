@@ -19,7 +19,7 @@ from blemish.evaluation.results import CategoryResult
 from blemish.features.weights import NETWORK_NAME, WeightStore
 from blemish.imaging import Progress, silent
 from blemish.inspector import Inspector
-from blemish.tfanet import TFANet
+from blemish.train.tfanet import TFANet
 
 Say = Callable[[str], None]
 
@@ -200,7 +200,7 @@ def figures(result: CategoryResult) -> dict[str, float | None]:
 
 
 def _cost(cell: Cell, asked: Asked) -> Line:
-    from blemish.tfanet.table3 import measure_row
+    from blemish.train.tfanet.table3 import measure_row
 
     row = measure_row(cell.row, asked.device, repeats=asked.repeats).to_dict()
     printed = row.pop("paper")

@@ -6,7 +6,7 @@ from functools import partial
 
 from blemish.evaluation.paper.cells import Cell, Table, means
 from blemish.evaluation.paper.printed import TABLE1, both
-from blemish.tfanet.table3 import PRINTED
+from blemish.train.tfanet.table3 import PRINTED
 
 WEIGHTS = {
     "mobilenet_v2": "mobilenet_v2.onnxzoo_in1k",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.detector import to_batch
+from blemish.detectors import to_batch
 from blemish.errors import BlemishError, ParameterError
 from blemish.evaluation.report.cases import SHEET_SIDE, Explain, choose, small
 from blemish.evaluation.results import CategoryResult

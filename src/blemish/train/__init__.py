@@ -1,0 +1,1 @@
+"""What needs PyTorch (extra `train`): TFA-Net, graphs of other networks, matching on a GPU."""

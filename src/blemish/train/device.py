@@ -1,0 +1,20 @@
+"""Find which torch device `auto`, `cpu` and `cuda` mean on this machine."""
+
+from __future__ import annotations
+
+import torch
+
+from blemish.errors import ParameterError
+
+
+def resolve_device(device: str) -> torch.device:
+    """The torch device for `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise ParameterError(f"device is '{device}'; give auto, cpu, cuda or cuda:N") from error
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise ParameterError(f"device is '{device}', but PyTorch sees no GPU here; use auto or cpu")
+    return resolved
