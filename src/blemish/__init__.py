@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from blemish._version import __version__
 
 if TYPE_CHECKING:
-    from blemish.errors import BlemishError
     from blemish.detectors import HETMM
+    from blemish.errors import BlemishError
     from blemish.imaging import read_image
     from blemish.inspector import Inspector
     from blemish.train.tfanet import TFANet

@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from blemish.errors import ImageArrayError, ParameterError
 from blemish.detectors import HETMM
+from blemish.errors import ImageArrayError, ParameterError
 from blemish.imaging import MAX_PIXELS, Seen, View
 from blemish.inspector import Inspector
 from blemish.verdict import Inspection, find_regions
 
+EMBEDDED = "efficientnet_lite0"  # the default backbone
 LARGEST_SIZE = 2048  # px: the side of the view, where the image alone would ask for more
 SETTINGS: dict[str, Any] = {
     "levels": (1, 2),  # coarse levels blur a defect of a few pixels away
+    "pool": (1, 1),  # and so does averaging
     "forward": (5, 3),  # aligned images need little search
     "backward": (5, 3),
     "alpha": (0.5, 0.5),
@@ -49,7 +51,7 @@ class Comparer:
         self,
         golden: Any,
         *,
-        backbone: str = "filterbank",
+        backbone: str = EMBEDDED,
         threshold: float | None = None,
         size: int | None = None,
         device: str = "auto",

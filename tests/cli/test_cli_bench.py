@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from blemish.demo.parts import write_dataset
-from blemish.evaluation.paper import fig14
+from blemish.train.paper import fig14
 
 OPTIONS = (
     "dim=16", "depth=1", "heads=2", "fdrm_dim=8", "fdrm_depth=1", "fdrm_heads=2", "grid=16",

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from blemish.errors import ParameterError
-from blemish.evaluation.paper import Asked, Cell, Results, names, run, tables
-from blemish.evaluation.paper.asked import AtHand, parse_data
-from blemish.evaluation.paper.budget import training_hours
-from blemish.evaluation.paper.printed import CATEGORIES, TABLE1, TABLE1_MEAN, TABLE2, TABLE4
-from blemish.evaluation.paper.running import obstacle
+from blemish.train.paper import Asked, Cell, Results, names, run, tables
+from blemish.train.paper.asked import AtHand, parse_data
+from blemish.train.paper.budget import training_hours
+from blemish.train.paper.printed import CATEGORIES, TABLE1, TABLE1_MEAN, TABLE2, TABLE4
+from blemish.train.paper.running import obstacle
 from blemish.tfanet.presets import preset
 from blemish.tfanet.table3 import PRINTED
 
@@ -183,7 +183,7 @@ def test_long_trainings_wait_for_a_gpu_or_anyway(
 ) -> None:
     """On a CPU a training of many hours is not begun unasked; the hours are said."""
     monkeypatch.setattr(
-        "blemish.evaluation.paper.running.training_hours", lambda config, *_: config.epochs / 10
+        "blemish.train.paper.running.training_hours", lambda config, *_: config.epochs / 10
     )
     cell, at_hand = Cell("table1", "TFA-Net", "board", "mvtec"), AtHand({"mvtec": parts}, 0)
 

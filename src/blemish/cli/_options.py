@@ -19,12 +19,13 @@ Backbone = Annotated[
     str | None,
     typer.Option(
         "--backbone",
-        help="filterbank (needs no weights), a timm name, NETWORK@FILE.safetensors or FILE.onnx.",
+        help="efficientnet_lite0 (the default), filterbank (no weights), a timm name in the weight "
+        "store, NETWORK@FILE.safetensors or FILE.onnx.",
     ),
 ]
 Sheets = Annotated[
     int | None,
-    typer.Option("--sheets", min=0, help="Template images kept; 0 keeps all. [default: 60]"),
+    typer.Option("--sheets", min=0, help="Sheets of templates kept; 0 keeps all. [default: 40]"),
 ]
 Memory = Annotated[
     int | None,
@@ -174,14 +175,13 @@ def build_inspector(
     nodes: int | None = None,
 ) -> Inspector:
     """The unfitted inspector that these options describe."""
-    from blemish.detectors import parse_settings
+    from blemish.detectors import METHODS, detector_class, parse_settings
     from blemish.errors import ParameterError
     from blemish.inspector import Inspector
-    from blemish.learning import DETECTORS
 
-    if method not in DETECTORS:
-        raise ParameterError(f"--method {method}: it must be one of {', '.join(DETECTORS)}")
-    detector = DETECTORS[method]
+    if method not in METHODS:
+        raise ParameterError(f"--method {method}: it must be one of {', '.join(METHODS)}")
+    detector = detector_class(method)
     values = parse_settings(detector, settings or [])
     if backbone is not None:
         values["backbone"] = backbone
@@ -227,13 +227,4 @@ def _windows(detector: type[Detector], text: str) -> dict[str, Any]:
 
     if text == "auto":
         return {"windows": "auto"}
-    forward = parse_settings(detector, [f"forward={text},"])["forward"]
-    backward = inspect.signature(detector).parameters["backward"].default
-    # A level that is off forward, or has no place, does not search backward either.
-    return {
-        "forward": forward,
-        "backward": tuple(
-            0 if there in (0, "map") else back
-            for there, back in zip(forward, backward, strict=False)
-        ),
-    }
+    return parse_settings(detector, [f"forward={text},"])

@@ -13,7 +13,7 @@ from blemish.cli._output import check_output, say, write_json
 from blemish.cli._progress import progress_bar
 
 if TYPE_CHECKING:
-    from blemish.evaluation.paper import Asked, Cell, Outcome, Summary, Table
+    from blemish.train.paper import Asked, Cell, Outcome, Summary, Table
 
 app = typer.Typer(help="Speed on this machine, and the papers' tables.", no_args_is_help=True)
 
@@ -84,7 +84,8 @@ def paper(
 
     What cannot be run says why. Percent, as the papers. Exit status: 0, 2 where a cell failed.
     """
-    from blemish.evaluation.paper import (
+    from blemish.train.device import resolve_device
+    from blemish.train.paper import (
         Asked,
         Results,
         check_categories,
@@ -93,7 +94,6 @@ def paper(
         run,
         tables,
     )
-    from blemish.learning import resolve_device
     from blemish.train.tfanet.presets import preset as tfanet_preset
 
     chosen = tables(table)
@@ -149,15 +149,10 @@ def _summaries(table: Table, outcomes: Sequence[Outcome]) -> list[Summary]:
 def _document(
     asked: Asked, outcomes: Sequence[Outcome], sums: dict[str, list[Summary]]
 ) -> dict[str, Any]:
-    import torch
-
-    from blemish.evaluation.machine import device_name
+    from blemish.train.paper import machine_facts
 
     return {
-        "device": str(asked.device),
-        "device_name": device_name(asked.device),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        **machine_facts(asked),
         "preset": asked.preset,
         "size": asked.size,
         "seed": asked.seed,
@@ -188,7 +183,7 @@ def _key(cell: Cell) -> dict[str, str]:
 def _show(
     chosen: Sequence[Table], outcomes: Sequence[Outcome], sums: dict[str, list[Summary]]
 ) -> None:
-    from blemish.evaluation.paper.text import text
+    from blemish.train.paper.text import text
 
     blocks = [
         text(one, [found for found in outcomes if found.cell.table == one.name], sums[one.name])

@@ -51,16 +51,15 @@ def compare(
     quiet: options.Quiet = False,
 ) -> None:
     """Compare images with one golden image. Exit status: 0 all pass, 1 some fail, 2 some error."""
-    from blemish.compare import Comparer
-    from blemish.detectors import parse_settings
-    from blemish.detectors import HETMM
+    from blemish.compare import EMBEDDED, Comparer
+    from blemish.detectors import HETMM, parse_settings
 
     check_output(json_file, "--json")
     if out is not None and out.exists() and not out.is_dir():
         raise ParameterError(f"--out {out}: this is a file; give a folder")
     comparer = Comparer(
         golden,
-        backbone=backbone or "filterbank",
+        backbone=backbone or EMBEDDED,
         threshold=threshold,
         size=size,
         device=device,

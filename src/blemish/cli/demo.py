@@ -87,7 +87,7 @@ def demo(
     known = all(row.is_defective is not None for row in rows)
     facts = Facts(
         method="HETMM",
-        backbone=inspector.detector.backbone_.name,
+        backbone=inspector.detector.backbone_record.name,
         n_fitted=len(train),
         fit_seconds=fit_seconds,
         threshold=inspector.calibration.threshold,

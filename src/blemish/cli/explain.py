@@ -48,9 +48,7 @@ def explain(
     quiet: options.Quiet = False,
 ) -> None:
     """Show what the method sees in one image: one PNG each, all in one sheet, and what matched."""
-    from blemish.detectors import to_batch
     from blemish.inspector import Inspector
-    from blemish.learning import resolve_device
 
     if output is None and json_file is None:
         raise ParameterError("explain needs --output DIR for pictures, --json FILE|-, or both")
@@ -61,11 +59,11 @@ def explain(
     inspector = Inspector.load(bundle, device=device, max_pixels=max_pixels, memory=memory)
     result = inspector.inspect(image)
     places = _places(inspector, result, asked)
-    batch = to_batch([inspector.view.apply(inspector.read(image))], resolve_device(device))
-    report = _report(inspector, batch, result, places)
+    viewed = inspector.view.apply(inspector.read(image))
+    report = _report(inspector, viewed, result, places)
     if output is not None:
         points = [tuple(place["view"]) for place in places]
-        pictures = inspector.detector.explain(batch, inspector.template_pictures(), points)
+        pictures = inspector.detector.explain(viewed, inspector.template_pictures(), points)
         _write(output, image.stem, pictures)
         say(f"Wrote {', '.join(pictures)}, sheet of {image.name} to {output}", quiet=quiet)
     write_json(json_file, report)
@@ -110,7 +108,10 @@ def _places(
 
 
 def _report(
-    inspector: Inspector, batch: Any, result: Inspection, places: list[dict[str, Any]]
+    inspector: Inspector,
+    viewed: npt.NDArray[np.float32],
+    result: Inspection,
+    places: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """The result, and for each place the map's value and its witnesses."""
     from blemish.detectors import HETMM
@@ -118,8 +119,9 @@ def _report(
 
     points = [(place["view"][0], place["view"][1]) for place in places]
     witnesses: list[list[Any]] = [[] for _ in places]
-    if isinstance(inspector.detector, HETMM):
-        witnesses = find_witnesses(inspector.detector, batch, points)
+    detector = inspector.detector
+    if isinstance(detector, HETMM):
+        witnesses = find_witnesses(detector, detector.features(viewed), points)
     explained = []
     for place, found in zip(places, witnesses, strict=True):
         x, y = place["view"]

@@ -138,7 +138,6 @@ def learned(
     None in a process that has only trained along: the first one tells.
     """
     from blemish.bundle import check_target
-    from blemish.learning import started
     from blemish.verdict import Rule
 
     check_target(output)
@@ -150,7 +149,7 @@ def learned(
     wanted, confidence = promised["false_alarm_rate"], promised["confidence"]
     rate = wanted if wanted is not None else _least(given, confidence)
     Rule(rate, confidence, promised["review_rate"]).check(given)
-    first = started(inspector.detector, asked["device"])
+    first = inspector.detector.start(asked["device"])
     inspector.fit(good, by=options.login_name(), progress=progress if first else silent)
     if not first:
         return None
@@ -209,7 +208,7 @@ def _summary(inspector: Inspector, output: Path, seconds: float) -> dict[str, An
     return {
         "bundle": str(output),
         "method": inspector.detector.method,
-        "backbone": inspector.detector.backbone_.name,
+        "backbone": inspector.detector.backbone_record.name,
         "images": training.images,
         "templates": len(inspector.templates),
         "size": inspector.view.size,

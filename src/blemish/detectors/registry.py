@@ -1,10 +1,11 @@
-"""The methods there are, by their names; one that PyTorch trains is imported when it is asked for."""
+"""The methods there are, by name; one that PyTorch trains is imported when asked for."""
 
 from __future__ import annotations
 
 from blemish.detectors.base import Detector
 from blemish.detectors.hetmm import HETMM
-from blemish.errors import MissingExtraError, ParameterError
+from blemish.errors import ParameterError
+from blemish.extras import load_train
 
 METHODS = ("hetmm", "tfanet")
 
@@ -19,18 +20,9 @@ def detector_class(method: str, *, where: str = "") -> type[Detector]:
         raise ParameterError(f"method is '{method}'; it must be one of {', '.join(METHODS)}")
     if method == HETMM.method:
         return HETMM
-    try:
-        from blemish.train.tfanet import TFANet
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "blemish":
-            raise
-        told, otherwise = "TFA-Net is trained with PyTorch", ""
-        if where:
-            told = f"{where} runs on PyTorch"
-            otherwise = ", or, where PyTorch is, export it: blemish export PART.blemish -o DIR"
-        raise MissingExtraError(
-            f"{told}, which is not complete here ({error.name} is missing); install it with: "
-            f"pip install 'blemish[train]'{otherwise}"
-        ) from error
-    found: type[Detector] = TFANet
+    task, otherwise = "training TFA-Net", ""
+    if where:
+        task = f"{where}, which holds a TFA-Net as it was trained,"
+        otherwise = ", or, where PyTorch is, export it: blemish export PART.blemish -o DIR"
+    found: type[Detector] = load_train("tfanet", task, otherwise).TFANet
     return found

@@ -6,15 +6,15 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import blemish
+from blemish.graphs.sessions import threads
 
 PACKAGES = (
     "blemish",
@@ -35,8 +35,8 @@ def environment() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": processor(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": threads(),
+        "gpu": gpu(),
         "system": platform.system(),
         "python": platform.python_version(),
         "commit": _commit(),
@@ -44,9 +44,10 @@ def environment() -> dict[str, Any]:
     }
 
 
-def device_name(device: torch.device) -> str:
-    """What the hardware behind a torch device is called."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+def gpu() -> str | None:
+    """Name the GPU that PyTorch computes on, where it is in use; None where there is none."""
+    torch = sys.modules.get("torch")  # asking is not worth the seconds that importing it takes
+    return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
 
 
 def processor() -> str:

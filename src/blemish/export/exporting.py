@@ -1,7 +1,8 @@
-"""Exporting: a bundle's detector as graphs, compared with PyTorch on the user's own images.
+"""Exporting: a bundle for the line PC, compared with the original on the user's own images.
 
-Nothing is written before the graphs have shown that they agree. What is written is a bundle of its
-own, with the templates, the good images and the calibration, for a machine without PyTorch.
+Nothing is written before its graphs have shown that they agree. What is written is a bundle of its
+own, with the templates, the good images and the calibration. HETMM's needs no conversion: another
+runtime or precision is a choice of how its features graph is run.
 """
 
 from __future__ import annotations
@@ -31,11 +32,10 @@ from blemish.bundle import (
     pack,
     write_versions,
 )
-from blemish.detectors import Detector
-from blemish.detectors import Engine, Images, TiledEngine, tile_images
+from blemish.detectors import Detector, Images, TiledDetector, restore_detector, tile_images
 from blemish.errors import ExportError, ParameterError
-from blemish.export.graphs import Graphs, graphs_of
-from blemish.export.parity import TOLERANCES, Agreement, Shown, compare_engines
+from blemish.export.graphs import graphs_of
+from blemish.export.parity import TOLERANCES, Agreement, Shown, compare_detectors
 from blemish.export.vectors import vectors_of
 from blemish.imaging import Progress, silent
 from blemish.inspector import Inspector, bundle_name
@@ -44,8 +44,6 @@ from blemish.inspector.calibrating import calibrate as calibrated
 from blemish.inspector.pictures import Chosen
 from blemish.inspector.snapshot import Snapshot, calibration_record, recorded_rule
 from blemish.inspector.updating import keeps_pictures, picture_content, timestamp
-from blemish.learning import detector_of
-from blemish.runtime import graph_engine
 from blemish.verdict import Calibration
 
 Folder = str | os.PathLike[str]
@@ -72,7 +70,7 @@ def export(
     by: str = "",
     progress: Progress = silent,
 ) -> Export:
-    """Write `inspector` as graphs to a new bundle at `folder`.
+    """Write `inspector` as a new bundle at `folder`, its graphs for a runtime in a precision.
 
     Parity is measured on `images` (a folder, paths, arrays) or on the good images that the
     inspector kept. Raises ExportError, with nothing written, where a map differs by more than
@@ -85,7 +83,6 @@ def export(
             raise ExportError(f"{name} is '{value}'; give one of {', '.join(get_args(known))}")
     check_target(Path(folder))
     now = inspector.snapshot()
-    detector = detector_of(now.engine)
     learned = _learned_images(now)
     scaled_on: Images | None = learned
     if learned is None and images is not None:
@@ -93,24 +90,23 @@ def export(
     if precision == "int8" and scaled_on is None:
         raise ExportError(
             "int8 is scaled on good images, and this bundle kept none"
-            f"{'' if now.engine.updates else f', as {now.manifest.method} never does'}; give some "
-            "good parts with --images DIR, or export in float32"
+            f"{'' if now.detector.updates else f', as {now.manifest.method} never does'}; give "
+            "some good parts with --images DIR, or export in float32"
         )
-    if isinstance(now.engine, TiledEngine) and scaled_on is not None:
-        scaled_on = tile_images(scaled_on, 0, len(now.engine.tiles))
-    size = (inspector.view.size, inspector.view.size)
-    graphs = graphs_of(detector, size, to, precision, scaled_on)
-    manifest, contents = _draft(now, inspector, graphs, to, precision, folder, by)
-    engine = _engine(manifest, contents, detector, os.fspath(folder))
+    if isinstance(now.detector, TiledDetector) and scaled_on is not None:
+        scaled_on = tile_images(scaled_on, 0, len(now.detector.tiles))
+    record, files = graphs_of(now.detector, to, precision, scaled_on)
+    manifest, contents = _draft(now, inspector, record, files, folder, by)
+    made = _detector(manifest, contents, os.fspath(folder))
     before = after = now.calibration
     again = precision != "float32" and before is not None
     if again:
         # Scores in another precision are others, for which the old threshold promises nothing.
-        after = _calibrated(now, engine, learned, progress)
+        after = _calibrated(now, made, learned, progress)
         before = None if after is None else before  # without both, verdicts cannot be compared
         manifest = manifest.model_copy(update={"calibration": calibration_record(after)})
     shown = _parity_images(inspector, now, images)
-    agreement = compare_engines(now.engine, engine, shown, (before, after), progress=progress)
+    agreement = compare_detectors(now.detector, made, shown, (before, after), progress=progress)
     limit = TOLERANCES[precision] if tolerance is None else tolerance
     _check(agreement, limit, precision)
     parity = ParityRecord(
@@ -124,51 +120,42 @@ def export(
     manifest = manifest.model_copy(
         update={"graphs": manifest.graphs.model_copy(update={"parity": parity})}
     )
-    vectors = vectors_of(engine, shown)
+    vectors = vectors_of(made, shown)
     contents[VECTORS] = lambda: pack(vectors)
     written = write_versions(folder, [Draft(manifest, contents)])[-1]
     return Export(written, agreement, again and after is not None)
 
 
 def _calibrated(
-    now: Snapshot, engine: Engine, learned: Chosen | None, progress: Progress
+    now: Snapshot, made: Detector, learned: Chosen | None, progress: Progress
 ) -> Calibration | None:
-    """What was asked of the thresholds, from scores of the engine; None without good images."""
+    """What was asked of the thresholds, from scores of the new one; None without good images."""
     rule = recorded_rule(now.manifest)
     if learned is None or rule is None:
         return None
     own = own_templates(now.manifest.good, now.manifest.templates)
-    return calibrated(engine, learned, own, rule, progress)
+    return calibrated(made, learned, own, rule, progress)
 
 
 def _draft(
     now: Snapshot,
     inspector: Inspector,
-    graphs: Graphs,
-    to: Runtime,
-    precision: Precision,
+    graphs: GraphsRecord,
+    files: Mapping[str, bytes],
     folder: Folder,
     by: str,
 ) -> tuple[Manifest, dict[str, Content]]:
     """The exported bundle's manifest, without parity, and what its files hold."""
     source = now.manifest
-    record = GraphsRecord(
-        runtime=to,
-        precision=precision,
-        parts=graphs.parts,
-        height=inspector.view.size,
-        width=inspector.view.size,
-        score=graphs.score,
-        levels=list(graphs.levels),
-        source=SourceRecord(
-            name=inspector.name,
-            version=source.version,
-            manifest_sha256=hashlib.sha256(source.to_json()).hexdigest(),
-        ),
+    origin = SourceRecord(
+        name=inspector.name,
+        version=source.version,
+        manifest_sha256=hashlib.sha256(source.to_json()).hexdigest(),
     )
-    contents: dict[str, Content] = {part: _kept(data) for part, data in graphs.files.items()}
-    if "network" not in graphs.parts:
-        templates = now.engine.state()["templates"]
+    record = graphs.model_copy(update={"source": origin})
+    contents: dict[str, Content] = {part: _kept(data) for part, data in files.items()}
+    if "network" not in record.parts:
+        templates = now.detector.state()["templates"]
         contents["templates"] = lambda: pack(templates)
     learned: Tensors = dict(inspector.view.tensors())
     if learned:
@@ -192,22 +179,20 @@ def _draft(
     return manifest, contents
 
 
-def _engine(
-    manifest: Manifest, contents: Mapping[str, Content], detector: Detector, where: str
-) -> Engine:
-    """The engine that the bundle will give, from memory."""
+def _detector(manifest: Manifest, contents: Mapping[str, Content], where: str) -> Detector:
+    """The detector that the bundle will give, from memory."""
     from safetensors.numpy import load
 
     def tensors(part: str) -> Tensors:
         return dict(load(contents[part]()))
 
-    return graph_engine(manifest, lambda part: contents[part](), tensors, where)
+    return restore_detector(manifest, lambda part: contents[part](), tensors, where)
 
 
 def _check(agreement: Agreement, limit: float, precision: Precision) -> None:
     if not agreement.relative <= limit:  # so that NaN fails
         raise ExportError(
-            f"the graphs' maps differ from PyTorch's by up to {agreement.relative:.2g} of the "
+            f"the exported maps differ from the bundle's by up to {agreement.relative:.2g} of the "
             f"largest value ({agreement.largest:.3g}), more than the tolerance of {limit:g}; "
             "nothing was written"
         )
@@ -215,8 +200,8 @@ def _check(agreement: Agreement, limit: float, precision: Precision) -> None:
         first = agreement.flips[0]
         raise ExportError(
             f"{len(agreement.flips)} of {agreement.images} images get another verdict from the "
-            f"graphs, the first is {first.image}: {first.before} by PyTorch (score "
-            f"{first.score_before:.6g}), {first.after} by the graphs ({first.score_after:.6g}); "
+            f"export, the first is {first.image}: {first.before} by the bundle (score "
+            f"{first.score_before:.6g}), {first.after} by the export ({first.score_after:.6g}); "
             "nothing was written. Move the threshold away from that score, or export without "
             "this image"
         )

@@ -2,53 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
 
-from blemish.bundle import LevelRecord, Precision, Runtime
-from blemish.detectors import Detector
-from blemish.detectors import Images
+from blemish.bundle import GraphsRecord, Precision, Runtime
+from blemish.detectors import Detector, Images
 from blemish.errors import ExportError
-from blemish.export.features import features_graph
-from blemish.export.matching import match_graph
-from blemish.export.network import network_graph
-from blemish.export.spec import graph_spec
-from blemish.detectors import HETMM
-from blemish.train.tfanet import TFANet
-
-
-@dataclass(frozen=True)
-class Graphs:
-    """Files by part, parts by role, and what a runtime must know of them (bundle/graphs.py)."""
-
-    files: dict[str, bytes]
-    parts: dict[str, str]
-    score: Literal["max", "std"]
-    levels: tuple[LevelRecord, ...] = field(default=())
+from blemish.extras import load_train
 
 
 def graphs_of(
-    detector: Detector,
-    size: tuple[int, int],
-    runtime: Runtime,
-    precision: Precision,
-    images: Images | None,
-) -> Graphs:
-    """The graphs of a fitted detector for views of `size`; `images` scale what becomes int8."""
-    score: Literal["max", "std"] = "max"
-    levels: tuple[LevelRecord, ...] = ()
-    if isinstance(detector, HETMM):
-        made = {"features": features_graph(detector, size), "match": match_graph(detector, size)}
-        levels = graph_spec(detector, size).levels
-    elif isinstance(detector, TFANet):
-        made = {"network": network_graph(detector, size)}
-        score = "std" if detector.config.image_score == "std" else "max"
-    else:
+    detector: Detector, runtime: Runtime, precision: Precision, images: Images | None
+) -> tuple[GraphsRecord, dict[str, bytes]]:
+    """Convert a fitted detector's graphs; `images` [H, W, 3] scale what becomes int8.
+
+    HETMM runs graphs as it is, so that of its features is only run in another way; TFA-Net's
+    network becomes one. Gives the record and the files by part. Raises ExportError.
+    """
+    record, files = detector.graphs()
+    if record is None:
         raise ExportError(f"the method {detector.method} cannot be exported")
+    if (record.runtime, record.precision) != ("onnxruntime", "float32"):
+        raise ExportError(
+            f"this bundle was exported already, to {record.runtime} in {record.precision}; export "
+            "the bundle that it was made from"
+        )
     if precision == "bfloat16" and runtime == "onnxruntime":
         raise ExportError(
             "ONNX Runtime has no bfloat16 on processors; use --to openvino, or int8 or float32"
         )
+    if detector.method == "tfanet" and "network" not in record.parts:
+        module = load_train("tfanet.export", "exporting a trained TFA-Net")
+        made = {"network": module.network_graph(detector)}
+    else:
+        made = {role: files[part] for role, part in record.parts.items()}
+    files, parts = _files(made, runtime, precision, images)
+    asked = {"runtime": runtime, "precision": precision, "parts": parts}
+    return record.model_copy(update=asked), files
+
+
+def _files(
+    made: Mapping[str, bytes], runtime: Runtime, precision: Precision, images: Images | None
+) -> tuple[dict[str, bytes], dict[str, str]]:
     if precision == "int8":
         from blemish.export.quantize import quantized
 
@@ -56,14 +50,14 @@ def graphs_of(
     files: dict[str, bytes] = {}
     parts: dict[str, str] = {}
     for role, graph in made.items():
-        # OpenVINO's batched product takes three times as long as ONNX Runtime's, and its loops
-        # see nothing of what is around them: matching stays where it is fast.
+        # OpenVINO's batched product takes three times as long as ONNX Runtime's: matching stays
+        # where it is fast.
         if runtime == "onnxruntime" or role == "match":
             files[f"{role}.onnx"], parts[role] = graph, f"{role}.onnx"
         else:
-            from blemish.export.openvino import to_openvino
+            from blemish.export.to_openvino import to_openvino
 
             xml, weights = to_openvino(graph)
             files |= {f"{role}.xml": xml, f"{role}.bin": weights}
             parts |= {role: f"{role}.xml", f"{role}-weights": f"{role}.bin"}
-    return Graphs(files, parts, score, levels)
+    return files, parts

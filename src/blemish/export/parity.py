@@ -1,4 +1,4 @@
-"""Parity: how far graphs are from PyTorch on the user's images, and which verdicts differ."""
+"""Parity: how far an export is from its original on images, and which verdicts differ."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blemish.detectors import Detector, Maps
 from blemish.imaging import Progress, silent
 from blemish.verdict import Calibration, judge
 
-# Of the largest value of PyTorch's maps. The lower precisions are measured, not held to float32's.
+# Of the largest value of the original's maps. Lower precisions are measured, not held to these.
 TOLERANCES: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 0.05, "int8": 0.5}
 
 # Scores that differ by no more, of their size, are the same number rounded in another order. Such

@@ -47,7 +47,9 @@ def calibrate(
     positions = usable(detector, own)
     # Refuse before the long work, not after it.
     rule.check(len(positions))
-    maps = detector.calibration_maps(images, positions, [own[index] for index in positions], progress)
+    maps = detector.calibration_maps(
+        images, positions, [own[index] for index in positions], progress
+    )
     scores, peaks = [], []
     for position, anomaly_map in zip(positions, chain.from_iterable(maps), strict=True):
         inside = inside_of(images, position)

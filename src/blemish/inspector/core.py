@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import time
@@ -352,9 +353,8 @@ class Inspector(Present):
 
         It is first compared with this one on `images`, or on the good images that were kept.
         """
-        from blemish.export import export
-
-        return export(self, folder, **options)
+        # By name: exporting builds on inspectors, and not the other way round.
+        return importlib.import_module("blemish.export").export(self, folder, **options)
 
     # What it is -----------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Prototypes (PTS) chosen on Ray: the bands of a template set are shards that need no others.
 
-A task gets one row of tiles of all sheets and gives the sheets taken at its pixels. The function
+A task gets a run of map pixels of all sheets and gives the sheets taken there. The function
 and the bands are those of one process, so the prototypes are the same, bit by bit.
 """
 
@@ -14,12 +14,10 @@ from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from blemish.errors import BlemishError, MissingExtraError, ParameterError
 from blemish.detectors import HETMM
+from blemish.detectors.hetmm.learning import Band
+from blemish.errors import BlemishError, MissingExtraError, ParameterError
 
 Engine = Literal["local", "ray"]
 RETRIES = 5  # of a band whose worker is lost: one that kills every worker must not do so for ever
@@ -39,20 +37,20 @@ def selecting(
     if engine not in get_args(Engine):
         raise ParameterError(f"there is no engine '{engine}'; choose local or ray")
     if engine == "local":
-        yield detector.select_with(map)
+        yield detector.select_with(None)
         return
     with RayMap(workers) as found:
         try:
             yield detector.select_with(found)
         finally:
-            detector.select_with(map)
+            detector.select_with(None)
 
 
 class RayMap:
     """`map` on Ray in a `with`: one task a band, results in order, few bands at a time in memory.
 
     It uses the cluster this process is joined to, or that of RAY_ADDRESS, or starts Ray on this
-    machine until the end of the `with`. Processors work on bands, also on those of a GPU.
+    machine until the end of the `with`.
     """
 
     def __init__(self, workers: int | None = None) -> None:
@@ -81,25 +79,23 @@ class RayMap:
         if self._ours:
             self._ray.shutdown()
 
-    def __call__(
-        self, function: Callable[[Tensor], Tensor], bands: Iterable[Tensor]
-    ) -> Iterator[Tensor]:
+    def __call__(self, function: Callable[[Band], Any], bands: Iterable[Band]) -> Iterator[Any]:
         """The function's result for every band, in order; its BlemishError where it raises one."""
         task = self._ray.remote(_applied).options(num_cpus=1, max_retries=RETRIES)
         shared = self._ray.put(function)
         ahead = _AHEAD * (self.workers or int(self._ray.cluster_resources().get("CPU", 1)))
         waiting: deque[Any] = deque()
         for band in bands:
-            waiting.append(task.remote(shared, band.cpu().numpy()))
+            waiting.append(task.remote(shared, band))
             if len(waiting) >= ahead:
                 yield self._result(waiting.popleft())
         while waiting:
             yield self._result(waiting.popleft())
 
-    def _result(self, waiting: Any) -> Tensor:
+    def _result(self, waiting: Any) -> Any:
         errors = self._ray.exceptions
         try:
-            return torch.from_numpy(np.array(self._ray.get(waiting)))
+            return np.array(self._ray.get(waiting))
         except errors.RayTaskError as error:
             if isinstance(error.cause, BlemishError):
                 raise error.cause from error
@@ -111,10 +107,6 @@ class RayMap:
             ) from error
 
 
-def _applied(
-    function: Callable[[Tensor], Tensor], band: npt.NDArray[np.generic]
-) -> npt.NDArray[np.generic]:
-    """One band in a worker, whose one core is what Ray gave it."""
-    torch.set_num_threads(1)
-    # A copy, for what Ray hands out cannot be written to.
-    return function(torch.from_numpy(np.array(band))).numpy()
+def _applied(function: Callable[[Band], Any], band: Band) -> Any:
+    """One band in a worker."""
+    return function(band)

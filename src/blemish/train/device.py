@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from blemish.errors import ParameterError
+from blemish.evaluation.machine import processor
 
 
 def resolve_device(device: str) -> torch.device:
@@ -18,3 +19,8 @@ def resolve_device(device: str) -> torch.device:
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise ParameterError(f"device is '{device}', but PyTorch sees no GPU here; use auto or cpu")
     return resolved
+
+
+def device_name(device: torch.device) -> str:
+    """Name the hardware behind a torch device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()

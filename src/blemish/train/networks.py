@@ -140,7 +140,7 @@ class TimmNetwork(Network):
         try:
             if deepest is not None:
                 # Some have no stem's map: those levels count from 1 all the same.
-                whole = timm.create_model(architecture, pretrained=False, features_only=True)
+                whole: Any = timm.create_model(architecture, pretrained=False, features_only=True)
                 strides = whole.feature_info.reduction()
                 options["out_indices"] = [
                     index for index, stride in enumerate(strides) if stride <= 2 << deepest

@@ -22,7 +22,7 @@ def traced(
 
     With `any_size` the one input [B, 3, H, W] may have any other batch, height and width.
     """
-    sides = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)}
+    sides = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     with torch.inference_mode(False), torch.no_grad():
         program = torch.onnx.export(
             module.eval(),

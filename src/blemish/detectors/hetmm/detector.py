@@ -165,9 +165,7 @@ class HETMM(GraphDetector):
     @property
     def searched(self) -> HetmmConfig:
         """The settings in use: those given and the preset's, with the windows that were chosen."""
-        return self.config.resolved().searched(
-            None if self.choice_ is None else self.choice_.taken
-        )
+        return self.config.resolved().searched(None if self.choice_ is None else self.choice_.taken)
 
     def learned(self) -> dict[str, Any]:
         """See `Detector.learned`: the windows chosen and why."""
@@ -284,7 +282,8 @@ class HETMM(GraphDetector):
     # Inside -----------------------------------------------------------------------------------
 
     def _map(self, image: Floats, laps: Laps | None) -> Floats:
-        return self.examined(image[0], laps)[0][0]
+        found: Floats = self.examined(image[0], laps)[0][0]
+        return found
 
     def _map_without(self, image: Floats, template: int) -> Floats:
         if template >= 0:
@@ -300,9 +299,7 @@ class HETMM(GraphDetector):
         total = np.zeros(self.hw, np.float32)
         for each, query in zip(self.sets_, levels, strict=True):
             distances = each.distances(self._matcher, query, without)
-            total += np.float32(each.level.weight) * enlarge(
-                distances, self.hw, self.config.sigma
-            )
+            total += np.float32(each.level.weight) * enlarge(distances, self.hw, self.config.sigma)
         return total
 
     def _run(self, features: Session, device: str) -> Self:
@@ -367,4 +364,3 @@ def restore_sets(
         else:
             found.append(FreeSet.from_state(level, state, where))
     return found
-

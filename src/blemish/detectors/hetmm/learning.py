@@ -99,9 +99,7 @@ def learn_templates(
     # Copies belong to whole sheets: which one a prototype came from could not be told later.
     selects = config.selection not in WHOLE_SHEETS and len(made) == 1
     method = config.selection if config.selection in WHOLE_SHEETS else "spaced"
-    chosen = whole_sheets(
-        len(images), None if selects else config.sheets, method=method, seed=seed
-    )
+    chosen = whole_sheets(len(images), None if selects else config.sheets, method=method, seed=seed)
     every = list(range(len(images))) if config.free else chosen
 
     def features(image: Floats) -> dict[str, Floats]:
@@ -127,7 +125,10 @@ def learn_templates(
     numbered = selects or len(every) > len(chosen) or len(made) > 1
     count = config.sheets if selects and config.sheets is not None else None
     choose = Choose(count, config.selection)
-    sets = [gatherer.templates(choose, numbered, band_map or threaded_map, progress) for gatherer in gatherers]
+    sets = [
+        gatherer.templates(choose, numbered, band_map or threaded_map, progress)
+        for gatherer in gatherers
+    ]
     return LearnedTemplates(graph, session, sets, every)
 
 
@@ -161,9 +162,7 @@ def threaded_map(function: Callable[[Band], Any], band_list: Iterable[Band]) -> 
 class _Sheets:
     """Gathers the sheets of one level that has places."""
 
-    def __init__(
-        self, config: HetmmConfig, index: int, asked: LevelFeatures, limit: int
-    ) -> None:
+    def __init__(self, config: HetmmConfig, index: int, asked: LevelFeatures, limit: int) -> None:
         self.config, self.index, self.asked = config, index, asked
         self._store, self._samples = SheetStore(limit), list[int]()
         self._hw = (0, 0)
@@ -180,7 +179,7 @@ class _Sheets:
         """Keep all of them, or the prototypes that `choose` takes pixel by pixel."""
         config = self.config
         assert config.level_weights is not None
-        store, pixels = self._store, self._store.shape[0]
+        store = self._store
         forward, backward, alpha = config.directions(self.index)
         level = _level(
             self.asked, "sheets", store.shape[1], self._hw,
@@ -224,9 +223,7 @@ def _prototypes(
     sources[:] = samples[positions]
 
     def some_of(start: int, stop: int) -> Floats:
-        band = np.take_along_axis(
-            store.band(start, stop), positions[start:stop, :, None], axis=1
-        )
+        band = np.take_along_axis(store.band(start, stop), positions[start:stop, :, None], axis=1)
         return band.transpose(0, 2, 1)
 
     return make_vectors((pixels, channels, taken), some_of, memory), sources
@@ -259,7 +256,9 @@ class _FreeVectors:
         vectors = reduced(level, self._components, self.asked.dtype)
         self._parts.append(vectors)
         self._sources.append(np.full(len(vectors), sample, np.int32))
-        self._places.append(np.arange(copy * len(vectors), (copy + 1) * len(vectors), dtype=np.int32))
+        self._places.append(
+            np.arange(copy * len(vectors), (copy + 1) * len(vectors), dtype=np.int32)
+        )
         self._count += len(vectors)
         if self._count > 4 * self.config.vectors:  # memory stays bounded, however many images
             self._thin()
@@ -280,12 +279,12 @@ class _FreeVectors:
         )
 
     def _thin(self) -> None:
-        vectors, sources, places = (
-            np.concatenate(parts) for parts in (self._parts, self._sources, self._places)
-        )
+        vectors: Floats = np.concatenate(self._parts)
+        sources: Integers = np.concatenate(self._sources)
+        places: Integers = np.concatenate(self._places)
         if len(vectors) > self.config.vectors:
             # The strongest directions tell near from far at a part of the cost.
-            short = vectors @ _strongest(_second_moment(vectors), _THINNED_ON)
+            short: Floats = vectors @ _strongest(_second_moment(vectors), _THINNED_ON)
             short /= np.maximum(np.linalg.norm(short, axis=1, keepdims=True), SHORTEST)
             kept = k_centre(short, self.config.vectors, progress=self._progress)
             vectors, sources, places = vectors[kept], sources[kept], places[kept]

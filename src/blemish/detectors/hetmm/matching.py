@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from blemish.errors import MissingExtraError
+from blemish.extras import load_train
 from blemish.graphs.sessions import OnnxSession, Session
 
 Floats = npt.NDArray[np.float32]
@@ -69,14 +69,10 @@ def make_matcher(graph: bytes, device: str = "auto") -> Matcher:
     """
     if not device.startswith("cuda"):
         return GraphMatcher(graph)
-    try:
-        from blemish.train.matching import TorchMatcher
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"matching on {device} needs PyTorch, which is not complete here ({error.name} is "
-            "missing); install it with: pip install 'blemish[train]', or use --device cpu"
-        ) from error
-    return TorchMatcher(device)
+    found: Matcher = load_train(
+        "matching", f"matching on {device}", ", or use --device cpu"
+    ).TorchMatcher(device)
+    return found
 
 
 def match_graph(*, penalty: bool = False) -> bytes:

@@ -97,12 +97,14 @@ class HetmmConfig:
         known = PRESETS[self.preset]
         # A level beyond those of the table is matched as the nearest one in it.
         rows = [known[min(known, key=lambda n: abs(n - level))] for level in self.levels]
-        given = {
+        given: dict[str, Any] = {
             "pool": self.pool, "forward": self.forward, "backward": self.backward,
             "alpha": self.alpha, "level_weights": self.level_weights,
         }  # fmt: skip
         columns = dict(zip(given, zip(*rows, strict=True), strict=True)) if rows else given
-        filled = {name: columns[name] if value is None else value for name, value in given.items()}
+        filled: dict[str, Any] = {
+            name: columns[name] if value is None else value for name, value in given.items()
+        }
         if self.backward is None and self.forward is not None:
             # A level that is off forward, or has no place, does not search backward either.
             filled["backward"] = tuple(
@@ -229,5 +231,3 @@ def _check_numbers(config: HetmmConfig) -> None:
         raise ParameterError(f"alpha is {list(config.alpha)}; each value lies between 0 and 1")
     if not 0 <= config.sigma <= WIDEST:
         raise ParameterError(f"sigma must be at least 0 and at most {WIDEST}")
-
-

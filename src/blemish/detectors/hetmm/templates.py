@@ -235,7 +235,7 @@ class FreeSet(LevelTemplates):
         sources: Integers,
         places: Array,
         components: Floats | None,
-    ) -> FreeSet:
+    ) -> Self:
         """Make a set of unit vectors [M, D]."""
         run = min(RUN, len(vectors))
         filling = -len(vectors) % run
@@ -244,7 +244,7 @@ class FreeSet(LevelTemplates):
         return cls(level, np.ascontiguousarray(blocks, np.float32), sources, places, components)
 
     @classmethod
-    def from_state(cls, level: Level, state: Mapping[str, Array], where: str) -> FreeSet:
+    def from_state(cls, level: Level, state: Mapping[str, Array], where: str) -> Self:
         """Take back what `state` gave."""
         vectors, components = state["level"], state.get("components")
         length = level.channels if components is None else components.shape[1]
@@ -324,8 +324,7 @@ class FreeSet(LevelTemplates):
         return self.vectors, self.sources
 
     def _of(self, vectors: Floats, sources: Integers, places: Array) -> Self:
-        made = type(self).from_vectors(self.level, vectors, sources, places, self.components)
-        return made  # type: ignore[return-value]
+        return type(self).from_vectors(self.level, vectors, sources, places, self.components)
 
 
 def reduced(maps: Array, components: Floats | None, dtype: str) -> Floats:

@@ -80,13 +80,12 @@ class NetworkDetector(GraphDetector):
         """See `Detector.whole`: itself, for nothing ever changes."""
         return self
 
-    def _map(
-        self, image: npt.NDArray[np.float32], laps: Laps | None
-    ) -> npt.NDArray[np.float32]:
+    def _map(self, image: npt.NDArray[np.float32], laps: Laps | None) -> npt.NDArray[np.float32]:
         found = self._network.run({self._record.image: image})[self._record.anomaly_map]
         if laps is not None:
             laps.lap("network")
-        return found[0]
+        anomaly_map: npt.NDArray[np.float32] = found[0]
+        return anomaly_map
 
     def _map_without(
         self, image: npt.NDArray[np.float32], template: int

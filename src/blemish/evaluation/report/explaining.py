@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.detectors import to_batch
 from blemish.errors import BlemishError, ParameterError
 from blemish.evaluation.report.cases import SHEET_SIDE, Explain, choose, small
 from blemish.evaluation.results import CategoryResult
 from blemish.inspector import Inspector
-from blemish.learning import resolve_device
 
 Pictures = Mapping[str, NDArray[np.uint8]]
 
@@ -68,9 +66,8 @@ def explain_with(inspectors: Mapping[Path, Inspector]) -> Explain:
 
 
 def _explained(inspector: Inspector, image: Path) -> Pictures:
-    view = inspector.view.apply(inspector.read(image))
-    batch = to_batch([view], resolve_device(inspector.device))
-    return inspector.detector.explain(batch, inspector.template_pictures())
+    viewed = inspector.view.apply(inspector.read(image))
+    return inspector.detector.explain(viewed, inspector.template_pictures())
 
 
 def _not_explained(image: Path) -> ParameterError:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from blemish.evaluation import machine as environment
+from blemish.graphs.sessions import threads
 
 Lines = list[tuple[str, str]]
 
@@ -21,14 +22,12 @@ def configuration(config: Mapping[str, Any]) -> Lines:
 
 def machine() -> Lines:
     """Processor, cores, threads, memory, GPU and system; what cannot be told is left out."""
-    import torch
-
     found = [
         ("Processor", environment.processor()),
         ("Cores", str(os.cpu_count() or "")),
-        ("PyTorch threads", str(torch.get_num_threads())),
+        ("Threads", str(threads())),
         ("Memory", _memory()),
-        ("GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none"),
+        ("GPU", environment.gpu() or "none used"),
         ("System", f"{platform.system()} {platform.release()}".strip()),
         ("Report written", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"),
     ]

@@ -17,9 +17,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from blemish.backbones import FilterBank, create_backbone
+from blemish.bundle import BackboneRecord, GraphsRecord
+from blemish.detectors.base import (
+    Detector,
+    Images,
+    Laps,
+    Maps,
+    Parts,
+    Picture,
+    Pictures,
+    Point,
+    check_enough,
+)
 from blemish.errors import NotFittedError, ParameterError
-from blemish.train.backbone import GraphBackbone, create_backbone
 from blemish.imaging import Progress, digest, silent
+from blemish.train.backbone import GraphBackbone
+from blemish.train.batches import batches, to_batch
+from blemish.train.device import resolve_device
 from blemish.train.tfanet.checkpoint import fingerprint
 from blemish.train.tfanet.explain import explain_image
 from blemish.train.tfanet.features import (
@@ -152,9 +167,7 @@ class TFANet(Detector):
         self.templates_, self.held_out_ = split(
             len(images), self.calibration_share, config.seed, keep
         )
-        fabric = self._fabric or launch(
-            resolve_device(device), config, self.devices, self.nodes
-        )
+        fabric = self._fabric or launch(resolve_device(device), config, self.devices, self.nodes)
         self._fabric = None
         place = fabric.device
         progress = progress if fabric.is_global_zero else silent
@@ -209,7 +222,9 @@ class TFANet(Detector):
     def scores(self, maps: Maps) -> npt.NDArray[np.float32]:
         """See `Detector.scores`: each map's standard deviation, or maximum."""
         self._check_fitted()
-        return image_scores(torch.from_numpy(maps), self.network_.config).numpy()
+        found: npt.NDArray[np.float32]
+        found = image_scores(torch.from_numpy(maps), self.network_.config).numpy()
+        return found
 
     def calibration_parts(self, images: int) -> int:
         """Count how many of `images` good images are held back from training."""
@@ -245,6 +260,12 @@ class TFANet(Detector):
         """See `Detector.explain`: what the network sees in one image (Fig. 6, 7 and 9)."""
         self._check_fitted()
         return explain_image(self, to_batch([image], self._device))
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        """Height and width of the images that it was trained on."""
+        self._check_fitted()
+        return self._hw
 
     @property
     def backbone_record(self) -> BackboneRecord:

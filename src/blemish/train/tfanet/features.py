@@ -16,13 +16,12 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from blemish.train.batches import batches, to_batch
 from blemish.detectors.base import Images
 from blemish.errors import ParameterError
-from blemish.train.backbone import GraphBackbone
 from blemish.imaging import Progress, silent
+from blemish.train.backbone import GraphBackbone
+from blemish.train.batches import batches, to_batch
 from blemish.train.tfanet.network import fuse
 from blemish.train.tfanet.presets import TFANetConfig
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blemish.train.batches import batches, to_batch
 from blemish.detectors.base import Images
 from blemish.errors import ParameterError
 from blemish.imaging import Progress, View, read_image, silent
+from blemish.train.batches import batches, to_batch
 from blemish.train.tfanet.features import READ, FeatureExtractor
 from blemish.train.tfanet.presets import TFANetConfig
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from blemish.evaluation.paper.cells import Cell, Table, means
-from blemish.evaluation.paper.printed import CATEGORIES, TABLE2
+from blemish.train.paper.cells import Cell, Table, means
+from blemish.train.paper.printed import CATEGORIES, TABLE2
 
 FIGURES = tuple(TABLE2)
 # The paper takes the deviation, MVTec's own evaluator the maximum; it does not say which is here.

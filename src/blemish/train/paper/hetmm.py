@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from blemish.evaluation.paper.cells import Cell, Found, Summary, Table, means
-from blemish.evaluation.paper.printed import (
+from blemish.train.paper.cells import Cell, Found, Summary, Table, means
+from blemish.train.paper.printed import (
     CATEGORIES,
     HETMM,
     HETMM_60_SHEETS_FPS,

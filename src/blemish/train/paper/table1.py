@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from blemish.evaluation.paper.cells import Cell, Table, means
-from blemish.evaluation.paper.printed import TABLE1, TABLE1_MEAN, both
+from blemish.train.paper.cells import Cell, Table, means
+from blemish.train.paper.printed import TABLE1, TABLE1_MEAN, both
 
 ROW = "TFA-Net"
 FIGURES = ("image_auroc", "pixel_auroc")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from blemish.errors import NotFittedError
-from blemish.features import create_backbone
+from blemish.backbones import FilterBank, create_backbone
+from blemish.backbones.filterbank import CHANNELS
 from blemish.train.tfanet.features import default_levels
 from blemish.train.tfanet.macs import network_cost
 from blemish.train.tfanet.network import TFANet
@@ -22,7 +23,6 @@ FORWARD_AND_BACKWARD = 3  # a backward pass costs two forward ones
 # Of the pace of one large product, what a training reaches: preset small on bottle took 583 s of
 # processor time where that pace would have given 250 (docs/tfanet.md).
 SHARE_REACHED = 0.4
-FILTER_BANK_CHANNELS = 256  # before it has seen images it cannot say; it has about as many
 
 
 class _Features(nn.Module):
@@ -55,12 +55,14 @@ def _macs(config: TFANetConfig, channels: int) -> int:
 
 @cache
 def _channels(backbone: str) -> int:
-    try:
-        made = create_backbone(backbone, levels=default_levels(backbone), taps="post")
-        with torch.inference_mode():
-            return sum(level.shape[1] for level in made(torch.zeros(1, 3, 256, 256)))
-    except NotFittedError:
-        return FILTER_BANK_CHANNELS
+    levels = default_levels(backbone)
+    made = create_backbone(backbone, levels=levels, taps="pooled")
+    if isinstance(made, FilterBank):
+        return CHANNELS * len(levels)
+    found = made.session.run(
+        {made.input: np.zeros((1, 3, 256, 256), np.float32)}, made.chosen(levels)
+    )
+    return sum(level.shape[1] for level in found.values())
 
 
 @cache

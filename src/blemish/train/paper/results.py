@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.errors import ParameterError
-from blemish.evaluation.paper.cells import Key
+from blemish.train.paper.cells import Key
 
 Line = dict[str, Any]
 

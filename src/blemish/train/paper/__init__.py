@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from blemish.errors import ParameterError
-from blemish.evaluation.paper import (
+from blemish.train.paper import (
     fig13,
     fig14,
     fig15,
@@ -13,10 +13,10 @@ from blemish.evaluation.paper import (
     table3,
     table4,
 )
-from blemish.evaluation.paper.asked import Asked, check_categories, check_settings, parse_data
-from blemish.evaluation.paper.cells import Cell, Summary, Table
-from blemish.evaluation.paper.results import Results
-from blemish.evaluation.paper.running import Outcome, run
+from blemish.train.paper.asked import Asked, check_categories, check_settings, parse_data
+from blemish.train.paper.cells import Cell, Summary, Table
+from blemish.train.paper.results import Results
+from blemish.train.paper.running import Outcome, machine_facts, run
 
 __all__ = [
     "Asked",
@@ -29,6 +29,7 @@ __all__ = [
     "check_settings",
     "names",
     "parse_data",
+    "machine_facts",
     "run",
     "tables",
 ]

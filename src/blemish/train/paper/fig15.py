@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from blemish.evaluation.paper.cells import Cell, Found, Summary, Table, means
-from blemish.evaluation.paper.printed import (
+from blemish.train.paper.cells import Cell, Found, Summary, Table, means
+from blemish.train.paper.printed import (
     FIG15_IMAGE,
     FIG15_PIXEL,
     TABLE1,

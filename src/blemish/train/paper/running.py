@@ -6,19 +6,23 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
+
+from blemish.backbones.store import NETWORK_NAME, WeightStore
 from blemish.errors import BlemishError, WeightsMissingError
-from blemish.evaluation.machine import device_name, environment
+from blemish.evaluation.machine import environment
 from blemish.evaluation.metrics import LOCO_KINDS
-from blemish.evaluation.paper.asked import Asked, AtHand
-from blemish.evaluation.paper.budget import LIMIT_HOURS, training_hours
-from blemish.evaluation.paper.cells import Cell
-from blemish.evaluation.paper.results import Line, Results
 from blemish.evaluation.protocol import Learned, learn, score
 from blemish.evaluation.results import CategoryResult
-from blemish.features.weights import NETWORK_NAME, WeightStore
 from blemish.imaging import Progress, silent
 from blemish.inspector import Inspector
+from blemish.train.device import device_name
+from blemish.train.paper.asked import Asked, AtHand
+from blemish.train.paper.budget import LIMIT_HOURS, training_hours
+from blemish.train.paper.cells import Cell
+from blemish.train.paper.results import Line, Results
 from blemish.train.tfanet import TFANet
 
 Say = Callable[[str], None]
@@ -218,3 +222,13 @@ def _copied(line: Line) -> Line:
     kept = ("figures", "checkpoint", "templates", "device", "result", "weights")
     found = {name: line[name] for name in kept if name in line}
     return {**found, "same_as": [line["table"], line["row"], line["category"]]}
+
+
+def machine_facts(asked: Asked) -> dict[str, Any]:
+    """Say where figures were measured: the device, its name, PyTorch's threads and version."""
+    return {
+        "device": str(asked.device),
+        "device_name": device_name(asked.device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }

@@ -11,13 +11,12 @@ from typing import Any
 
 import torch
 
-from blemish.detectors import Detector, parse_settings
+from blemish.detectors import METHODS, Detector, detector_class, parse_settings
 from blemish.errors import ParameterError
 from blemish.evaluation import datasets
-from blemish.evaluation.machine import device_name
-from blemish.evaluation.paper.cells import Cell
-from blemish.evaluation.paper.printed import CATEGORIES, TITLES
-from blemish.learning import DETECTORS
+from blemish.train.device import device_name
+from blemish.train.paper.cells import Cell
+from blemish.train.paper.printed import CATEGORIES, TITLES
 
 PAPERS_BACKBONE = {"tfanet": "wide_resnet50_2.tv_in1k", "hetmm": "wide_resnet101_2.tv_in1k"}
 
@@ -44,7 +43,7 @@ class Asked:
 
     def detector(self, cell: Cell, options: Mapping[str, Any]) -> Detector:
         """The cell's detector with these options above all others."""
-        made = DETECTORS[cell.method]
+        made = detector_class(cell.method)
         own = [text for text in self.settings if _name(text) in made.setting_names()]
         values = {"backbone": self.backbone_of(cell), **parse_settings(made, own), **options}
         if cell.backbone is not None:
@@ -134,7 +133,7 @@ def parse_data(texts: Sequence[str]) -> dict[str, Path]:
 
 def check_settings(settings: Sequence[str], methods: Sequence[str]) -> None:
     """Raise where none of the methods has the option."""
-    known = [DETECTORS[name] for name in methods if name in DETECTORS]
+    known = [detector_class(name) for name in methods if name in METHODS]
     for text in settings:
         if not any(_name(text) in made.setting_names() for made in known):
             if not known:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from blemish.evaluation.paper.cells import NO_CATEGORY, Summary, Table
-from blemish.evaluation.paper.running import Outcome
+from blemish.train.paper.cells import NO_CATEGORY, Summary, Table
+from blemish.train.paper.running import Outcome
 
 COST_FIGURES = ("fps_published", "fps_ours", "macs_g", "params_m")
 HEADINGS = {

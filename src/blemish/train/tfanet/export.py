@@ -1,8 +1,8 @@
 """TFA-Net as one ONNX graph: view pixels in, anomaly map out.
 
-The graph computes what the detector does in another layout: features stay patch vectors, channels
-last, as the head gives its reconstruction. Then embedding is one product, and neither the
-reconstruction nor what is summed over channels has to be turned round.
+The backbone's graph, followed by what the detector does in another layout: features stay patch
+vectors, channels last, as the head gives its reconstruction. Then embedding is one product, and
+neither the reconstruction nor what is summed over channels has to be turned round.
 
 Letters: G the features' side, K a patch's, N = (G / K)^2 patches, C channels, D the tokens' width.
 """
@@ -11,44 +11,53 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+import onnx
 import torch
 from torch import Tensor, nn
 
-from blemish.errors import ExportError
-from blemish.graphs.nodes import to_bytes
-from blemish.export.tracing import traced
-from blemish.features.files import OnnxBackbone
-from blemish.maps import axis_matrix
-from blemish.train.tfanet import TFANet
+from blemish.graphs.nodes import OPSET, to_bytes
+from blemish.train.maps import axis_matrix
+from blemish.train.tfanet.detector import TFANet
 from blemish.train.tfanet.scoring import combine
+from blemish.train.tracing import traced
 
 SHORTEST = 1e-8  # vectors are divided by no less, as in torch's cosine_similarity
+_HEAD = "head_"  # before all names of the part after the backbone
 
 
-def network_graph(detector: TFANet, size: tuple[int, int]) -> bytes:
-    """`image` [1, H, W, 3] (RGB in [0, 1]) of `size` (H, W) in, `anomaly_map` [1, H, W] out.
+def network_graph(detector: TFANet) -> bytes:
+    """Write the graph from `image` [1, H, W, 3] (RGB in [0, 1]) to `anomaly_map` [1, H, W].
 
     A network that inspects in half precision computes in float32 here, with the same weights.
     """
-    if isinstance(detector.backbone_, OnnxBackbone):
-        raise ExportError(
-            f"TFA-Net on {detector.backbone_.name} cannot be exported: its backbone is an ONNX "
-            "file already; use a backbone with weights (blemish weights list), or HETMM"
-        )
-    image = torch.zeros(1, *size, 3)
-    model = traced(_Network(detector, size), (image,), ["image"], ["anomaly_map"])
-    return to_bytes(model)
+    backbone, size = detector.backbone_, detector.hw
+    levels = detector.extractor_.levels(torch.zeros(1, 3, *size))
+    head = _Head(detector, size, [level.shape[-2:] for level in levels])
+    zeros = tuple(torch.zeros(level.shape) for level in levels)
+    model = traced(head, zeros, backbone.outputs, ["anomaly_map"])
+    before = onnx.load_from_string(backbone.graph)
+    links = [(name, _HEAD + name) for name in backbone.outputs]
+    after = onnx.compose.add_prefix(model, _HEAD)
+    joined = onnx.compose.merge_models(before, after, links)
+    joined.graph.output[0].name = "anomaly_map"
+    for node in joined.graph.node:
+        for position, name in enumerate(node.output):
+            if name == f"{_HEAD}anomaly_map":
+                node.output[position] = "anomaly_map"
+    del joined.opset_import[:]  # merging lists each part's own
+    joined.opset_import.append(onnx.helper.make_opsetid("", OPSET))
+    return to_bytes(joined)
 
 
-class _Network(nn.Module):
-    """A trained detector as one module, for one image."""
+class _Head(nn.Module):
+    """A trained detector after its backbone as one module, for one image."""
 
     embedding: Tensor
     bias: Tensor
 
-    def __init__(self, detector: TFANet, size: tuple[int, int]) -> None:
+    def __init__(self, detector: TFANet, size: tuple[int, int], shapes: list[torch.Size]) -> None:
         super().__init__()
-        self.extractor = deepcopy(detector.extractor_).cpu()
+        self.normalize = detector.extractor_.normalize
         self.network = deepcopy(detector.network_).cpu()
         tokens, embed = detector.template_tokens_, self.network.embed
         self.templates = None if tokens is None else tokens.cpu()
@@ -61,13 +70,10 @@ class _Network(nn.Module):
         # Matrices that are made before the tracing are constants of the graph.
         for length in size:
             axis_matrix(self.config.grid, length, self.config.sigma)
-        with torch.no_grad():
-            levels = self.extractor.levels(torch.zeros(1, 3, *size))
-        self.axes = [_axes(level.shape[-2:], self.config.grid) for level in levels]
+        self.axes = [_axes(shape, self.config.grid) for shape in shapes]
 
-    def forward(self, image: Tensor) -> Tensor:
-        levels = self.extractor.levels(image.permute(0, 3, 1, 2))
-        patches = self._patches(levels)  # [N, K K C]
+    def forward(self, *levels: Tensor) -> Tensor:
+        patches = self._patches(list(levels))  # [N, K K C]
         embedded = patches @ self.embedding + self.bias  # [N, D]
         rebuilt = self.network.reconstruct_tokens(embedded[None], self.templates)
         return self._map(patches, rebuilt[0])
@@ -77,7 +83,7 @@ class _Network(nn.Module):
         grid, patch = self.config.grid, self.config.patch
         resized = [_resized(x[0], axes) for x, axes in zip(levels, self.axes, strict=True)]
         fused = torch.cat(resized, dim=-1)  # [G, G, C]
-        if self.extractor.normalize:
+        if self.normalize:
             fused = torch.nn.functional.normalize(fused, dim=-1)
         cells = fused.reshape(grid // patch, patch, grid // patch, patch, -1)
         return cells.transpose(1, 2).reshape(self.network.tokens, -1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from blemish.evaluation.paper.cells import Cell, Found, Summary, Table
-from blemish.evaluation.paper.printed import FIG14, both
+from blemish.train.paper.cells import Cell, Found, Summary, Table
+from blemish.train.paper.printed import FIG14, both
 
 TEMPLATES = 10
 FIGURES = ("image_auroc", "pixel_auroc")
