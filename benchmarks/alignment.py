@@ -25,10 +25,9 @@ import numpy.typing as npt
 import torch
 
 from _record import write_result
-from blemish.detector import to_batch
+from blemish.detectors import HETMM, to_batch
 from blemish.evaluation.datasets import Category, load
 from blemish.evaluation.metrics import auroc
-from blemish.hetmm import HETMM
 from blemish.imaging import ImageSequence, View, read_image
 from blemish.imaging.geometry import between_indices, inverse, shift, turn
 from blemish.imaging.learning import learn_view

@@ -176,9 +176,8 @@ def theirs(given: argparse.Namespace, folder: Path) -> dict[str, list[str]]:
 
 def patchcore(given: argparse.Namespace, folder: Path, python: Path) -> Path:
     """Fit anomalib's PatchCore in its own environment and export it."""
-    from models import BY_NAME
-
     from blemish.features.weights import WeightStore
+    from models import BY_NAME
 
     model = BY_NAME["patchcore1-resnet18"]
     target = folder / "patchcore"

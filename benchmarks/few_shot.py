@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from blemish.features import create_backbone
 
 from _record import write_result
 from blemish.errors import ParameterError
 from blemish.evaluation import datasets
 from blemish.evaluation.metrics import auroc
-from blemish.features import create_backbone
 from blemish.imaging.augmentation import copies
 from hetmm_tables import Distances, Part, Remembering, check_first, distances, maps_from, nearest
 

@@ -22,13 +22,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from blemish.features import create_backbone, precision_dtype
+from blemish.hetmm.bank import TileBank
+from blemish.hetmm.matching import mutual_match
 from torch import Tensor
 
 from _record import write_result
 from blemish import HETMM
-from blemish.features import create_backbone, precision_dtype
-from blemish.hetmm.bank import TileBank
-from blemish.hetmm.matching import mutual_match
 
 Distances = list[tuple[Tensor, Tensor]]
 

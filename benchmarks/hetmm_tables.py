@@ -21,20 +21,19 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
-
-from _record import write_result
-from blemish.detector import to_batch
-from blemish.evaluation import datasets
-from blemish.evaluation.metrics import PixelMetrics, auroc
 from blemish.features import Backbone
-from blemish.hetmm import HETMM
 from blemish.hetmm.bank import TileBank
 from blemish.hetmm.matching import directions_needed, mutual_match
 from blemish.hetmm.selection import whole_sheets
+from blemish.maps import enlarge
+from torch import Tensor
+
+from _record import write_result
+from blemish.detectors import HETMM, to_batch
+from blemish.evaluation import datasets
+from blemish.evaluation.metrics import PixelMetrics, auroc
 from blemish.imaging import View, read_image
 from blemish.imaging.sequence import digest
-from blemish.maps import enlarge
 
 BATCH = 8
 TOLERANCE = 1e-4  # between a map put together from parts and the detector's own

@@ -23,13 +23,13 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from blemish.hetmm import detector as hetmm_detector
+from blemish.hetmm.bank import TileBank
+from blemish.hetmm.free import FreeBank
 
 from _record import write_result
 from blemish import HETMM, Inspector
 from blemish.evaluation import datasets
-from blemish.hetmm import detector as hetmm_detector
-from blemish.hetmm.bank import TileBank
-from blemish.hetmm.free import FreeBank
 from blemish.imaging import View
 
 STAGES = ("reading", "view", "features", "matching", "scoring")

@@ -23,11 +23,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from blemish.hetmm.bank import TileBank
+from blemish.hetmm.matching import mutual_match
 from torch import Tensor
 
 from _record import environment
-from blemish.hetmm.bank import TileBank
-from blemish.hetmm.matching import mutual_match
 
 # Channels and side of levels 1 to 3 at 256 px, and the default windows.
 SHAPES = {

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from blemish.hetmm.chunks import BankBuilder, ChunkedBank
+from blemish.hetmm.matching import mutual_match
 from torch import Tensor
 
 from _record import write_result
-from blemish.hetmm.chunks import BankBuilder, ChunkedBank
-from blemish.hetmm.matching import mutual_match
 
 SHAPES = ((256, 128), (512, 64), (1024, 32))  # channels and side of levels 1 to 3
 FORWARD, BACKWARD = (13, 9, 7), (3, 5, 3)

@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-
-from _record import write_result
 from blemish.hetmm.bank import TileBank
 from blemish.hetmm.matching import mutual_match
+
+from _record import write_result
 from matching import milliseconds, unit
 
 CHANNELS, BACKWARD = 64, 3

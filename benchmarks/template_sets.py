@@ -25,13 +25,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-
-from _record import write_result
-from blemish.detector import to_batch
 from blemish.features import create_backbone
-from blemish.hetmm import HETMM
 from blemish.hetmm.chunks import ChunkedBank
 from blemish.hetmm.selection import select
+
+from _record import write_result
+from blemish.detectors import HETMM, to_batch
 from blemish.imaging import View, read_image
 
 SHEETS = (60, 250, 1000, 2500, 5000)

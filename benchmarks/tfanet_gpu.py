@@ -23,22 +23,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from blemish.features import create_backbone
 
 from _record import write_result
 from blemish import TFANet
-from blemish.detector import to_batch
+from blemish.detectors import to_batch
 from blemish.evaluation import datasets
 from blemish.evaluation.datasets import Category
 from blemish.evaluation.metrics import PixelMetrics, auroc
-from blemish.features import create_backbone
 from blemish.imaging import ImageSequence, View
-from blemish.tfanet.features import FeatureExtractor
-from blemish.tfanet.macs import untrimmed
-from blemish.tfanet.network import TFANet as Network
-from blemish.tfanet.network import build_network
-from blemish.tfanet.presets import PRESETS, TFANetConfig
-from blemish.tfanet.scoring import anomaly_maps, image_scores
-from blemish.tfanet.table3 import median_seconds
+from blemish.train.tfanet.features import FeatureExtractor
+from blemish.train.tfanet.macs import untrimmed
+from blemish.train.tfanet.network import TFANet as Network
+from blemish.train.tfanet.network import build_network
+from blemish.train.tfanet.presets import PRESETS, TFANetConfig
+from blemish.train.tfanet.scoring import anomaly_maps, image_scores
+from blemish.train.tfanet.table3 import median_seconds
 
 PAPER = {"bottle": (100.0, 98.5), "transistor": (99.8, 97.7)}
 SNAPSHOT_EPOCHS = 10  # as the release evaluates

@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from blemish.features import create_backbone
 
 from _record import environment, write_result
 from blemish.evaluation.protocol import peak_rss_mb
-from blemish.features import create_backbone
-from blemish.tfanet.features import CachedFeatures, FeatureExtractor
-from blemish.tfanet.network import TFANet, build_network, patchify
-from blemish.tfanet.presets import PRESETS, TFANetConfig
-from blemish.tfanet.training import Objective, training_precision
+from blemish.train.tfanet.features import CachedFeatures, FeatureExtractor
+from blemish.train.tfanet.network import TFANet, build_network, patchify
+from blemish.train.tfanet.presets import PRESETS, TFANetConfig
+from blemish.train.tfanet.training import Objective, training_precision
 
 BACKBONE = "resnet18.tv_in1k"
 IMAGES = 16

@@ -9,16 +9,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
+from blemish.backbones import WeightStore
 from blemish.demo.parts import write_dataset
-from blemish.features import WeightStore
-from blemish.hetmm import HETMM
+from blemish.detectors import HETMM
 from blemish.inspector import Inspector
 from blemish.station.store import Database
 from common import SIZE, Outcome, picture
@@ -34,7 +34,11 @@ WEIGHTS = {
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Small tensors are slower on more, much so beside the other processes of the test run."""
-    torch.set_num_threads(1)
+    os.environ.setdefault("BLEMISH_THREADS", "1")
+    if find_spec("torch") is not None:
+        import torch
+
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +87,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def _filled_store(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> WeightStore:
+    pytest.importorskip("timm", reason="graphs of networks are made with blemish[train]")
     store = WeightStore(tmp_path_factory.mktemp("weights"))
     for name, file in WEIGHTS.items():
         if not (shared / "weights" / file).is_file():
@@ -93,7 +98,7 @@ def _filled_store(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Wei
 
 @pytest.fixture
 def weight_store(_filled_store: WeightStore, monkeypatch: pytest.MonkeyPatch) -> WeightStore:
-    """A store with the three real networks, in use for this test."""
+    """A store with the graphs of three real networks, in use for this test."""
     monkeypatch.setenv("BLEMISH_WEIGHTS", str(_filled_store.root))
     return _filled_store
 
@@ -117,7 +122,7 @@ def good_images() -> list[np.ndarray]:
 @pytest.fixture(scope="session")
 def fitted(parts: Path) -> Inspector:
     """An inspector of the made-up parts, calibrated at 0.05; tests leave it as it is."""
-    inspector = Inspector(HETMM(sheets=None), size=SIZE, device="cpu")
+    inspector = Inspector(HETMM(sheets=None, backbone="filterbank"), size=SIZE, device="cpu")
     return inspector.fit(parts / "train" / "good").calibrate(false_alarm_rate=0.05)
 
 
@@ -148,7 +153,8 @@ def no_thread_is_left() -> Iterator[None]:
 def quick_bundle(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported bundle that inspects in milliseconds without PyTorch; tests leave it as it is."""
     one_level: dict[str, Any] = {
-        "levels": (2,), "forward": (5,), "backward": (3,), "alpha": (0.5,), "level_weights": (1.0,),
+        "levels": (2,), "pool": (1,), "forward": (5,), "backward": (3,), "alpha": (0.5,),
+        "level_weights": (1.0,), "backbone": "filterbank", "selection": "spaced",
     }  # fmt: skip
     inspector = Inspector(HETMM(sheets=4, **one_level), size=32, device="cpu")
     inspector.fit(parts / "train" / "good").calibrate(false_alarm_rate=0.1)

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
+from blemish.backbones import WeightStore
 from blemish.compare import FILTERBANK_THRESHOLD, NETWORK_THRESHOLD, Comparer
 from blemish.demo.parts import render
 from blemish.errors import ImageArrayError, ParameterError
-from blemish.features import WeightStore
 
 GOLDEN = render(1, None, size=96).image
 

@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from blemish.learning import DETECTORS
 from torch import Tensor
 
 from blemish.demo.parts import DEFECTS, render
-from blemish.detector import Detector, to_batch
+from blemish.detectors import HETMM, Detector, to_batch
 from blemish.errors import BlemishError, NoImagesError, NotFittedError, ParameterError
-from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
-from blemish.learning import DETECTORS
-from blemish.tfanet import TFANet
+from blemish.train.tfanet import TFANet
 
 SIZE = 64
 # The cheapest working configuration of each detector. A new one without a line here fails.

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from blemish.bundle import VECTORS, read_manifest, read_part
+from blemish.detectors import HETMM
 from blemish.errors import BundleError, ExportError, MissingExtraError, ParameterError
 from blemish.export import parity
-from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
-from blemish.tfanet import TFANet
+from blemish.train.tfanet import TFANet
 from blemish.verdict import Judgement
 from common import SIZE, Outcome, picture
 

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from blemish.export.network import network_graph
+from blemish.runtime import openvino
+from blemish.runtime.sessions import OnnxSession
 
 from blemish.bundle import read_manifest
+from blemish.detectors import HETMM
 from blemish.errors import ExportError, MissingExtraError, ParameterError
 from blemish.evaluation.metrics import auroc
 from blemish.export import quantize
-from blemish.export.network import network_graph
 from blemish.export.quantize import quantized
-from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
-from blemish.runtime import openvino
-from blemish.runtime.sessions import OnnxSession
-from blemish.tfanet import TFANet
+from blemish.train.tfanet import TFANet
 from common import SIZE, Outcome, picture
 
 PROBE = picture(50, "missing")

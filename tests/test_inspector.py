@@ -8,13 +8,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from blemish.bundle import Manifest, read_manifest
 from blemish.bundle.manifest import NAME
 from blemish.demo.parts import DEFECTS
-from blemish.detector import to_batch
+from blemish.detectors import HETMM
+from blemish.detectors.hetmm.templates import TemplateSet
+from blemish.detectors.hetmm.vectors import MemoryVectors, ScratchVectors
 from blemish.errors import (
     BundleError,
     CalibrationError,
@@ -24,11 +25,7 @@ from blemish.errors import (
     NotFittedError,
     ParameterError,
 )
-from blemish.hetmm import HETMM
-from blemish.hetmm.bank import TileBank
-from blemish.hetmm.chunks import ChunkedBank
 from blemish.inspector import Inspector
-from blemish.learning import resolve_device
 from blemish.verdict import Rule, parts_needed
 
 SIZE = 64
@@ -93,15 +90,9 @@ def test_leave_one_out_is_a_bank_without_that_sheet(good: Path) -> None:
     expected = []
     for left_out in range(len(images)):
         rest = [index for index in range(len(images)) if index != left_out]
-        alone = HETMM(sheets=None)
-        sheets = [torch.from_numpy(level) for level in detector.state()["templates"].values()]
-        alone.restore(
-            {"templates": {f"level{n}": s[rest].numpy() for n, s in enumerate(sheets, 1)}},
-            detector.backbone_,
-            rest,
-        )
-        batch = to_batch([images[left_out]], "cpu")
-        expected.append(float(alone.scores(alone.anomaly_maps(batch))[0]))
+        alone = detector.removed([left_out])
+        assert alone.templates == len(rest)
+        expected.append(alone.score(alone.maps([images[left_out]])[0]))
     assert made.calibration is not None
     assert made.calibration.method == "leave-one-out"
     np.testing.assert_allclose(made.calibration.scores, sorted(expected), rtol=1e-5)
@@ -228,18 +219,27 @@ def test_bit_depth_is_kept(good: Path, tmp_path: Path) -> None:
         loaded.inspect(np.full((SIZE, SIZE, 3), 5000, np.uint16))
 
 
-def test_loaded_under_a_memory_limit(bundle: Path, parts: Path) -> None:
+def kinds(made: Inspector) -> set[type]:
+    """Where the levels' templates lie."""
+    assert isinstance(made.detector, HETMM)
+    return {type(each.vectors) for each in made.detector.sets_ if isinstance(each, TemplateSet)}
+
+
+def test_loaded_under_a_memory_limit(good: Path, parts: Path, tmp_path: Path) -> None:
     """A limit given on loading moves the templates to a scratch file; no bit of a map changes."""
+    bundle = tmp_path / "large.blemish"
+    large = HETMM(sheets=None, backbone="filterbank", preset="paper")
+    Inspector(large, size=SIZE, device="cpu").fit(good).save(bundle)
     probe = parts / "test" / "good" / "000.png"
     free, limited = Inspector.load(bundle), Inspector.load(bundle, memory=1)
-    assert [type(bank) for bank in free.detector.banks_] == [TileBank] * 3
-    assert ChunkedBank in [type(bank) for bank in limited.detector.banks_]
+    assert kinds(free) == {MemoryVectors}
+    assert ScratchVectors in kinds(limited)
     expected, found = free.inspect(probe), limited.inspect(probe)
     assert np.array_equal(found.anomaly_map, expected.anomaly_map)
     limited.update(add=[probe], recalibrate=False)
     limited.save(bundle)
     limited.rollback(1)
-    assert ChunkedBank in [type(bank) for bank in limited.detector.banks_]
+    assert ScratchVectors in kinds(limited)
     assert np.array_equal(limited.inspect(probe).anomaly_map, expected.anomaly_map)
     assert read_manifest(bundle).parameters["memory"] is None
 
@@ -280,7 +280,7 @@ def test_manifest_says_what_it_was_made_with(bundle: Path, good: Path) -> None:
     assert (manifest.training.images, manifest.training.seed) == (20, 0)
     assert manifest.training.source == str(good)
     assert len(manifest.templates) == 20
-    assert {"blemish", "python", "torch", "numpy"} <= manifest.software.keys()
+    assert {"blemish", "python", "onnxruntime", "numpy"} <= manifest.software.keys()
 
 
 @pytest.mark.parametrize(
@@ -300,11 +300,11 @@ def test_bundles_of_another_blemish(bundle: Path, change: dict, said: str) -> No
 
 
 def test_a_bundle_without_a_part_says_so(bundle: Path) -> None:
-    """A manifest that lists no backbone is refused by name, not by a KeyError."""
+    """A manifest that lists no templates is refused by name, not by a KeyError."""
     manifest = read_manifest(bundle)
-    files = {k: v for k, v in manifest.files.items() if k != "backbone"}
+    files = {k: v for k, v in manifest.files.items() if k != "templates"}
     (bundle / NAME).write_bytes(manifest.model_copy(update={"files": files}).to_json())
-    with pytest.raises(BundleError, match="has no 'backbone'"):
+    with pytest.raises(BundleError, match="has no 'templates'"):
         Inspector.load(bundle, device="cpu")
 
 
@@ -321,15 +321,12 @@ def test_nothing_before_fit(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_devices() -> None:
-    """auto and cpu resolve; nonsense, and a GPU that is not there, are errors."""
-    assert resolve_device("cpu").type == "cpu"
-    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+def test_devices(good: Path) -> None:
+    """auto and cpu are the processor; nonsense is refused before anything is kept."""
+    for device in ("auto", "cpu"):
+        Inspector(HETMM(sheets=2), size=SIZE, device=device).fit(few(good))
     with pytest.raises(ParameterError, match="give auto, cpu, cuda or cuda:N"):
-        resolve_device("abacus")
-    if not torch.cuda.is_available():
-        with pytest.raises(ParameterError, match="sees no GPU"):
-            resolve_device("cuda")
+        Inspector(HETMM(sheets=2), size=SIZE, device="abacus").fit(few(good))
 
 
 def test_max_pixels_holds_for_learning_and_inspecting(good_images: list[np.ndarray]) -> None:
@@ -346,9 +343,9 @@ def test_a_score_that_is_no_number_is_an_error(parts: Path) -> None:
     """Learned numbers that were damaged in memory or signed again give no verdict at all."""
     made = inspector().fit(few(parts / "train" / "good"))
     assert isinstance(made.detector, HETMM)
-    for bank in made.detector.banks_:
-        assert isinstance(bank, TileBank)
-        for block in bank.blocks:
-            block.tiles().fill_(torch.nan)
+    for each in made.detector.sets_:
+        assert isinstance(each, TemplateSet)
+        assert isinstance(each.vectors, MemoryVectors)
+        each.vectors.values.fill(np.nan)
     with pytest.raises(BundleError, match="the score of this image is nan"):
         made.inspect(parts / "train" / "good" / "000.png")

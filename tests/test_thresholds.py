@@ -13,8 +13,8 @@ import pytest
 
 from blemish.bundle import read_manifest
 from blemish.demo.parts import render
+from blemish.detectors import HETMM
 from blemish.errors import CalibrationError, ParameterError
-from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
 from common import Outcome
 

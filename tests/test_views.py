@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from blemish.hetmm import HETMM
+from blemish.detectors import HETMM
 from blemish.imaging import View, read_image
 from blemish.inspector import Inspector
 from common import SIZE, Outcome, picture

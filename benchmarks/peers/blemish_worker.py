@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import blemish.features.networks  # noqa: F401  # imported late by design; see the docstring
 from work import (
     IN_PROCESS,
     SIZE,
@@ -21,7 +22,6 @@ from work import (
     score_all,
 )
 
-import blemish.features.networks  # noqa: F401  # imported late by design; see the docstring
 from blemish import HETMM, Inspector, TFANet
 
 DETECTORS = {"HETMM": HETMM, "TFANet": TFANet}

@@ -24,6 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import environments
+from blemish.features.weights import WeightStore, file_sha256
 from judge import figures, installed, table
 from models import BY_NAME, MODELS, WEIGHTLESS, Model
 from work import IN_PROCESS, RESULT, Job
@@ -31,7 +32,6 @@ from work import IN_PROCESS, RESULT, Job
 from _record import environment, write_result
 from blemish.errors import BlemishError
 from blemish.evaluation.datasets import Category, load
-from blemish.features.weights import WeightStore, file_sha256
 
 HERE = Path(__file__).parent
 RAW = HERE / ".raw"

@@ -149,4 +149,4 @@ def test_evaluate_names_the_missing_package(
         "evaluate", "--dataset", "mvtec", "--root", parts, *SMALL, "--plots", tmp_path / "plots"
     )
     assert outcome.status == 2
-    assert "pip install 'blemish[learn]'" in outcome.stderr
+    assert "pip install 'blemish[train]'" in outcome.stderr

@@ -15,8 +15,8 @@ from blemish.train.paper.asked import AtHand, parse_data
 from blemish.train.paper.budget import training_hours
 from blemish.train.paper.printed import CATEGORIES, TABLE1, TABLE1_MEAN, TABLE2, TABLE4
 from blemish.train.paper.running import obstacle
-from blemish.tfanet.presets import preset
-from blemish.tfanet.table3 import PRINTED
+from blemish.train.tfanet.presets import preset
+from blemish.train.tfanet.table3 import PRINTED
 
 CPU = torch.device("cpu")
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import trees
 
+from blemish.detectors import HETMM
 from blemish.evaluation.datasets import Category, load
 from blemish.evaluation.metrics import auroc
 from blemish.evaluation.protocol import (
@@ -21,7 +22,6 @@ from blemish.evaluation.protocol import (
     mean_figures,
     peak_rss_mb,
 )
-from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
 from blemish.verdict import Inspection
 

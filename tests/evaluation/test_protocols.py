@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blemish.detectors import HETMM
 from blemish.errors import DatasetError, ParameterError
 from blemish.evaluation.datasets import Category, Sample, load
 from blemish.evaluation.protocols import (
@@ -30,9 +31,8 @@ from blemish.evaluation.protocols import (
 )
 from blemish.evaluation.protocols.runs import curve, point
 from blemish.evaluation.results import FIGURES, CategoryResult
-from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
-from blemish.tfanet import TFANet
+from blemish.train.tfanet import TFANet
 
 
 def table(train: int = 20, good: int = 4, defective: int = 6) -> Category:

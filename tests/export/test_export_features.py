@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from blemish.errors import WeightsError
 from blemish.export.features import features_graph
-from blemish.hetmm import HETMM
+from blemish.detectors import HETMM
 
 HALF_STEP = 2.0**-11  # half the distance between float16 numbers just below 1
 

@@ -13,7 +13,7 @@ import torch
 from blemish.errors import NotFittedError
 from blemish.export.matching import match_graph
 from blemish.export.spec import GraphSpec, graph_spec
-from blemish.hetmm import HETMM
+from blemish.detectors import HETMM
 from blemish.hetmm.bank import TileBank
 from blemish.hetmm.free import FreeBank
 

@@ -13,7 +13,7 @@ import torch
 
 from blemish.errors import ExportError
 from blemish.export.network import network_graph
-from blemish.tfanet import TFANet
+from blemish.train.tfanet import TFANet
 from common import SIZE
 
 TINY = {"dim": 32, "depth": 2, "heads": 2, "fdrm_dim": 16, "fdrm_depth": 1, "fdrm_heads": 2}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-
-import torch
 
 from .seeds import bundles
 from .workers import CPU_SECONDS, KINDS, Report, Run
@@ -19,8 +18,8 @@ RESULT = Path(__file__).parents[2] / "benchmarks" / "results" / "fuzz.json"
 
 def main() -> int:
     """Run it."""
+    os.environ["BLEMISH_THREADS"] = "1"  # a pool of threads would not survive the forks
     options = _options()
-    torch.set_num_threads(1)
     started = time.monotonic()
     with TemporaryDirectory(prefix="fuzz-bases-") as folder:
         bases = bundles(Path(folder), quick=options.quick)

@@ -14,9 +14,9 @@ from tests.imaging.pictures import FORMS, RGB8, RGB16, encoded, encoded_deep
 
 from blemish.bundle import pack_bundle, read_manifest
 from blemish.demo.parts import render
-from blemish.hetmm import HETMM
+from blemish.detectors import HETMM
 from blemish.inspector import Inspector
-from blemish.tfanet import TFANet
+from blemish.train.tfanet import TFANet
 from blemish.verdict import Inspection
 
 SIZE = 32  # px: the side of the bundles' view

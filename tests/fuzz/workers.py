@@ -20,8 +20,6 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-
 from .seeds import Base
 from .targets import OUTCOMES, Finding, Fuzzer
 
@@ -151,7 +149,6 @@ class Run:
     # In a worker ------------------------------------------------------------------------
 
     def _work(self, worker: int, position: int) -> None:
-        torch.set_num_threads(1)
         _limit_memory(self.memory_mb)
         with TemporaryDirectory(prefix="fuzz-", dir=_fast_place()) as scratch:
             fuzzer = Fuzzer(self.seed, self.bases, Path(scratch) / "inside")

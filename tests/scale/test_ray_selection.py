@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from blemish.detectors import HETMM
 from blemish.errors import BlemishError, MissingExtraError, ParameterError
-from blemish.hetmm import HETMM
 from blemish.scale import selection
 from blemish.scale.selection import RayMap, selecting
 

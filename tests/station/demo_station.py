@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from blemish.demo.parts import DEFECTS, render
-from blemish.hetmm import HETMM
+from blemish.detectors import HETMM
 from blemish.inspector import Inspector
 from blemish.station.core import Station
 from blemish.station.inspecting import Part

@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import torch
 from sqlalchemy import func, select, text
 
 from blemish.demo.parts import render
-from blemish.hetmm import HETMM
+from blemish.detectors import HETMM
 from blemish.imaging import encode_png
 from blemish.inspector import Inspector
 from blemish.station.core import Station
@@ -96,7 +95,7 @@ def run(folder: Path, kills: int, chance: random.Random, db: str | None = None) 
 
 def bundle(folder: Path) -> None:
     """A small inspector of made-up parts."""
-    torch.set_num_threads(1)  # a pool of threads would not survive the forks
+    os.environ["BLEMISH_THREADS"] = "1"  # a pool of threads would not survive the forks
     good = [render(seed, size=SIZE).image for seed in range(20)]
     inspector = Inspector(HETMM(sheets=None), size=SIZE, device="cpu").fit(good)
     inspector.calibrate(false_alarm_rate=0.05).save(folder)

@@ -15,8 +15,8 @@ from sqlalchemy import select
 from test_store import decide
 
 from blemish.demo.parts import render
+from blemish.detectors import HETMM
 from blemish.errors import BundleError
-from blemish.hetmm import HETMM
 from blemish.inspector import Inspector
 from blemish.station.drift import DriftWatch
 from blemish.station.drift.watching import calibration_references

@@ -11,9 +11,9 @@ import cv2
 import pytest
 import torch
 
-from blemish.tfanet import table3
-from blemish.tfanet.presets import PRESETS
-from blemish.tfanet.table3 import PRINTED, measure_fps
+from blemish.train.tfanet import table3
+from blemish.train.tfanet.presets import PRESETS
+from blemish.train.tfanet.table3 import PRINTED, measure_fps
 
 SIZE = 64
 OPTIONS = (

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from blemish.errors import ParameterError
-from blemish.tfanet.losses import reconstruction_loss
-from blemish.tfanet.network import patchify
-from blemish.tfanet.presets import TFANetConfig
+from blemish.train.tfanet.losses import reconstruction_loss
+from blemish.train.tfanet.network import patchify
+from blemish.train.tfanet.presets import TFANetConfig
 
 PATCH2 = TFANetConfig(patch=2)
 

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from blemish.errors import ParameterError
-from blemish.tfanet.macs import (
+from blemish.train.tfanet.macs import (
     MAC_LAYERS,
     TABLE3_TAPS,
     Cost,
@@ -14,8 +14,8 @@ from blemish.tfanet.macs import (
     tapped_backbone,
     untrimmed,
 )
-from blemish.tfanet.network import TFANet
-from blemish.tfanet.presets import TFANetConfig
+from blemish.train.tfanet.network import TFANet
+from blemish.train.tfanet.presets import TFANetConfig
 
 PRINTED = {  # backbone: (FLOPs in G, parameters in M), Table 3
     "mobilenet_v2": ("51.41", "112.86"),

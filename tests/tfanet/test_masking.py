@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from blemish.errors import ParameterError
-from blemish.tfanet.masking import (
+from blemish.train.tfanet.masking import (
     RANDOM_RATIOS,
     draw_mask,
     draw_ratio,

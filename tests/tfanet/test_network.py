@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from blemish.errors import ParameterError
-from blemish.tfanet.attention import Attention, sincos_positions
-from blemish.tfanet.network import TFANet, build_network, fuse, patchify, unpatchify
-from blemish.tfanet.presets import TFANetConfig
+from blemish.train.tfanet.attention import Attention, sincos_positions
+from blemish.train.tfanet.network import TFANet, build_network, fuse, patchify, unpatchify
+from blemish.train.tfanet.presets import TFANetConfig
 
 CHANNELS = 6
 TINY = TFANetConfig(grid=16, dim=32, depth=3, heads=4, fdrm_dim=24, fdrm_depth=2, fdrm_heads=3)

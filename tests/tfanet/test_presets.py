@@ -6,7 +6,7 @@ import json
 import pytest
 
 from blemish.errors import ParameterError
-from blemish.tfanet.presets import PRESETS, TFANetConfig, preset
+from blemish.train.tfanet.presets import PRESETS, TFANetConfig, preset
 
 
 def test_release_preset_is_the_specification_s() -> None:

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from blemish.cli import _processes
 from blemish.cli._processes import one_voice
+from blemish.detectors import HETMM
 from blemish.errors import BlemishError, ParameterError, ProcessLostError
-from blemish.hetmm import HETMM
-from blemish.tfanet import TFANet
-from blemish.tfanet.checkpoint import fingerprint
-from blemish.tfanet.processes import Layout, check_same, layout, others_told, share, start
+from blemish.train.tfanet import TFANet
+from blemish.train.tfanet.checkpoint import fingerprint
+from blemish.train.tfanet.processes import Layout, check_same, layout, others_told, share, start
 from common import Outcome
 
 CPU = torch.device("cpu")

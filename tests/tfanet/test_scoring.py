@@ -7,8 +7,8 @@ from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
 from blemish.errors import ParameterError
-from blemish.tfanet.presets import TFANetConfig
-from blemish.tfanet.scoring import anomaly_maps, enlarge, image_scores
+from blemish.train.tfanet.presets import TFANetConfig
+from blemish.train.tfanet.scoring import anomaly_maps, enlarge, image_scores
 
 SIZE = (40, 56)
 

@@ -26,10 +26,10 @@ from tests.tfanet.test_training import TINY, RandomFeatures, Stopped
 from torch import Tensor
 
 from blemish.inspector import Inspector
-from blemish.tfanet import TFANet
-from blemish.tfanet.checkpoint import NAME
-from blemish.tfanet.network import build_network
-from blemish.tfanet.training import RunOptions, step_count, train
+from blemish.train.tfanet import TFANet
+from blemish.train.tfanet.checkpoint import NAME
+from blemish.train.tfanet.network import build_network
+from blemish.train.tfanet.training import RunOptions, step_count, train
 
 RTOL = 1e-5  # of each step's loss
 ATOL = 1e-4  # of reconstructed features of about 1
@@ -47,7 +47,7 @@ pytestmark = [
 SCRIPT = """
 import os, shutil, sys
 from pathlib import Path
-from blemish.tfanet.training import RunOptions, train
+from blemish.train.tfanet.training import RunOptions, train
 from tests.tfanet.test_several_processes import CONFIG, RandomFeatures
 
 def keep(stage, done, total):

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from blemish.errors import BlemishError, NoImagesError, ParameterError
-from blemish.tfanet.checkpoint import NAME
-from blemish.tfanet.presets import TFANetConfig
-from blemish.tfanet.training import (
+from blemish.train.tfanet.checkpoint import NAME
+from blemish.train.tfanet.presets import TFANetConfig
+from blemish.train.tfanet.training import (
     RunOptions,
     learning_rate,
     step_count,
@@ -154,7 +154,7 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from tests.tfanet.test_training import TINY, IMAGES, RandomFeatures
-from blemish.tfanet.training import RunOptions, train
+from blemish.train.tfanet.training import RunOptions, train
 
 def slow(stage, done, total):
     print(done, flush=True)

@@ -114,7 +114,10 @@ def _read(file: io.BytesIO) -> dict[str, Array]:
     _plain(file)  # sizes of the writer's types, of no use here
     reader = _Reader(file)
     state = reader.load()
-    for name in _plain(file):
+    names = _plain(file)
+    if set(names) != set(reader.storages):
+        raise ValueError("its storages are others than its tensors'")
+    for name in names:
         storage = reader.storages[name]
         (length,) = struct.unpack("<q", file.read(8))
         data = file.read(storage.values.nbytes)

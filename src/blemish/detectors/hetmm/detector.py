@@ -30,6 +30,7 @@ from blemish.detectors.hetmm.explain import explain_image, find_witnesses, peak
 from blemish.detectors.hetmm.matching import Matcher, make_matcher, match_graph
 from blemish.detectors.hetmm.settings import HetmmConfig
 from blemish.detectors.hetmm.templates import FreeSet, LevelTemplates, TemplateSet
+from blemish.detectors.hetmm.vectors import MEBIBYTE
 from blemish.detectors.hetmm.windows import Choice
 from blemish.detectors.maps import enlarge
 from blemish.errors import BundleError, NotFittedError, ParameterError
@@ -146,6 +147,7 @@ class HETMM(GraphDetector):
         made = cls(**parameters)
         chosen = learned.get("windows")
         made.choice_ = None if chosen is None else Choice.from_dict(chosen)
+        _check_levels(made.searched, record.levels)
         made.record_, made._backbone, made.files_ = record, backbone, dict(files)
         made.sets_, made.templates_ = tuple(sets), list(range(templates))
         return made._run(features, device)
@@ -341,6 +343,24 @@ class HETMM(GraphDetector):
             raise NotFittedError("This HETMM has no templates yet; call fit with good images first")
 
 
+def _check_levels(config: HetmmConfig, levels: Sequence[Level]) -> None:
+    """Raise ParameterError unless the levels are those that the settings turn on."""
+    assert config.pool is not None
+    assert config.level_weights is not None
+    told = [
+        (each.number, each.pool, each.kind == "free", each.weight)
+        + ((each.forward, each.backward, each.alpha) if each.kind == "sheets" else ())
+        for each in levels
+    ]
+    asked = [
+        (config.levels[i], config.pool[i], i in config.free, config.level_weights[i])
+        + (config.directions(i) if i not in config.free else ())
+        for i in config.on
+    ]
+    if told != asked:
+        raise ParameterError("its levels are not those that its settings ask for")
+
+
 def restore_sets(
     levels: Sequence[Level], templates: Tensors, where: str, memory: int | None
 ) -> list[LevelTemplates]:
@@ -359,7 +379,7 @@ def restore_sets(
             raise BundleError(f"{where} has no '{missing[0]}{level.number}'; fit again")
         if level.kind == "sheets":
             # Each level gets an even share of the limit.
-            share = None if memory is None else max(1, memory // len(levels))
+            share = None if memory is None else memory * MEBIBYTE // len(levels)
             found.append(TemplateSet.from_state(level, state, where, share))
         else:
             found.append(FreeSet.from_state(level, state, where))

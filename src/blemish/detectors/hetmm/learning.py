@@ -122,8 +122,9 @@ def learn_templates(
                 if isinstance(gatherer, _FreeVectors) or position in keeps:
                     gatherer.add(levels[gatherer.asked.output], sample, number)
         progress("templates", sample + 1, len(every))
-    numbered = selects or len(every) > len(chosen) or len(made) > 1
-    count = config.sheets if selects and config.sheets is not None else None
+    count = config.sheets if selects and (config.sheets or len(images)) < len(images) else None
+    # Else a sheet's place is its sample's number.
+    numbered = count is not None or len(every) > len(chosen) or len(made) > 1
     choose = Choose(count, config.selection)
     sets = [
         gatherer.templates(choose, numbered, band_map or threaded_map, progress)
@@ -186,7 +187,7 @@ class _Sheets:
             forward=forward, backward=backward, alpha=alpha,
             weight=config.level_weights[self.index],
         )  # fmt: skip
-        share = None if config.memory is None else max(1, config.memory // len(config.on))
+        share = None if config.memory is None else config.memory * MEBIBYTE // len(config.on)
         samples = np.array(self._samples, np.int32)
         report = partial(progress, f"selecting prototypes {self.asked.number}")
         vectors, sources = _prototypes(store, choose, samples, share, band_map, report)
@@ -197,7 +198,7 @@ def _prototypes(
     store: SheetStore,
     choose: Choose,
     samples: Integers,
-    memory: int | None,
+    limit: int | None,
     band_map: BandMap,
     progress: Callable[[int, int], None],
 ) -> tuple[Vectors, Integers]:
@@ -212,7 +213,7 @@ def _prototypes(
         def all_of(start: int, stop: int) -> Floats:
             return store.band(start, stop).transpose(0, 2, 1)
 
-        return make_vectors((pixels, channels, taken), all_of, memory), sources
+        return make_vectors((pixels, channels, taken), all_of, limit), sources
     progress(0, pixels)
     # Chosen and gathered band by band: the positions first, so that another process may do it.
     positions = np.empty((pixels, taken), np.intp)
@@ -226,7 +227,7 @@ def _prototypes(
         band = np.take_along_axis(store.band(start, stop), positions[start:stop, :, None], axis=1)
         return band.transpose(0, 2, 1)
 
-    return make_vectors((pixels, channels, taken), some_of, memory), sources
+    return make_vectors((pixels, channels, taken), some_of, limit), sources
 
 
 class _FreeVectors:

@@ -16,6 +16,7 @@ Letters: P template pixels, K query pixels in reach of each, M query pixels, C c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from blemish.errors import ParameterError
 from blemish.extras import load_train
 from blemish.graphs.sessions import OnnxSession, Session
 
@@ -65,10 +67,12 @@ class GraphMatcher:
 def make_matcher(graph: bytes, device: str = "auto") -> Matcher:
     """Make the matcher for a device: a GPU only where `cuda` or `cuda:N` is asked for.
 
-    Raises MissingExtraError for a GPU without PyTorch.
+    Raises MissingExtraError for a GPU without PyTorch, ParameterError for another device.
     """
-    if not device.startswith("cuda"):
+    if device in ("auto", "cpu"):
         return GraphMatcher(graph)
+    if not re.fullmatch(r"cuda(:[0-9]+)?", device):
+        raise ParameterError(f"device is '{device}'; give auto, cpu, cuda or cuda:N")
     found: Matcher = load_train(
         "matching", f"matching on {device}", ", or use --device cpu"
     ).TorchMatcher(device)

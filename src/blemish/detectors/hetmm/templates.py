@@ -74,22 +74,23 @@ class TemplateSet(LevelTemplates):
     """Sheets: for each map pixel the vectors [C, N] that good parts have there.
 
     `sources` [P, N] are the samples of prototypes selected pixel by pixel (None: sheet k is sample
-    k). `memory`: MiB beyond which a changed set goes to a scratch file (None: never).
+    k). `limit`: bytes beyond which a changed set goes to a scratch file (None: never).
     """
 
     level: Level
     vectors: Vectors
     sources: Integers | None = None
-    memory: int | None = None
+    limit: int | None = None
 
     @classmethod
     def from_state(
-        cls, level: Level, state: Mapping[str, Array], where: str, memory: int | None = None
+        cls, level: Level, state: Mapping[str, Array], where: str, limit: int | None = None
     ) -> TemplateSet:
         """Take back a level's tensors `level` [H, W, C, N] and perhaps `sources` [H, W, N]."""
         values = state["level"]
         wanted = (level.height, level.width, level.channels)
-        if values.ndim != 4 or values.shape[:3] != wanted or values.dtype.kind != "f":
+        fits = values.ndim == 4 and values.shape[:3] == wanted and values.shape[3] > 0
+        if not fits or values.dtype.kind != "f":
             raise BundleError(
                 f"{where}: level {level.number} has templates of shape {list(values.shape)}, its "
                 f"graph takes [{', '.join(map(str, wanted))}, N]; fit again"
@@ -101,12 +102,12 @@ class TemplateSet(LevelTemplates):
             if sources.shape != (*wanted[:2], values.shape[3]):
                 raise BundleError(f"{where}: the sources of level {level.number} do not fit it")
             sources = np.ascontiguousarray(sources.reshape(pixels, -1), np.int32)
-        if memory is None and flat.dtype == np.float32:
+        if limit is None and flat.dtype == np.float32:
             return cls(level, MemoryVectors(flat), sources)
         vectors = make_vectors(
-            flat.shape, lambda start, stop: flat[start:stop].astype(np.float32), memory
+            flat.shape, lambda start, stop: flat[start:stop].astype(np.float32), limit
         )
-        return cls(level, vectors, sources, memory)
+        return cls(level, vectors, sources, limit)
 
     @property
     def sheets(self) -> int:
@@ -144,7 +145,7 @@ class TemplateSet(LevelTemplates):
         if sources is not None:
             own = np.broadcast_to(samples.astype(np.int32), (pixels, len(samples)))
             sources = np.concatenate([sources, own], axis=1)
-        return replace(self, vectors=make_vectors(shape, band, self.memory), sources=sources)
+        return replace(self, vectors=make_vectors(shape, band, self.limit), sources=sources)
 
     def without(self, sample: int) -> Self:
         """See `LevelTemplates.without`; another prototype takes the place of each removed one.
@@ -160,7 +161,7 @@ class TemplateSet(LevelTemplates):
             rest = make_vectors(
                 (pixels, channels, count - 1),
                 lambda start, stop: np.delete(self.vectors.band(start, stop), sample, axis=2),
-                self.memory,
+                self.limit,
             )
             return replace(self, vectors=rest)
         own = self.sources == sample
@@ -179,7 +180,7 @@ class TemplateSet(LevelTemplates):
 
         return replace(
             self,
-            vectors=make_vectors((pixels, channels, taken.shape[1]), band, self.memory),
+            vectors=make_vectors((pixels, channels, taken.shape[1]), band, self.limit),
             sources=(sources - (sources > sample)).astype(np.int32),
         )
 
@@ -249,7 +250,10 @@ class FreeSet(LevelTemplates):
         vectors, components = state["level"], state.get("components")
         length = level.channels if components is None else components.shape[1]
         shapes = {len(vectors), len(state["sources"]), len(state["places"])}
-        if vectors.ndim != 2 or vectors.shape[1] != length or len(shapes) != 1:
+        fits = vectors.ndim == 2 and vectors.shape[1] == length and vectors.dtype.kind == "f"
+        if components is not None and len(components) != level.channels:
+            fits = False
+        if not fits or len(shapes) != 1 or not len(vectors):
             raise BundleError(f"{where}: the vectors of level {level.number} do not fit its graph")
         sources = state["sources"].astype(np.int32)
         return cls.from_vectors(

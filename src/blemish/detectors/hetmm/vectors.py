@@ -107,14 +107,14 @@ class ScratchVectors:
 
 
 def make_vectors(
-    shape: tuple[int, int, int], band: Callable[[int, int], Floats], memory: int | None
+    shape: tuple[int, int, int], band: Callable[[int, int], Floats], limit: int | None
 ) -> Vectors:
     """Make vectors of `shape` from what `band(start, stop)` gives, asked for in order.
 
-    They go to a scratch file where they take more than `memory` MiB (None: never).
+    They go to a scratch file where they take more than `limit` bytes (None: never).
     """
     pixels, channels, sheets = shape
-    scratch = memory is not None and 4 * pixels * channels * sheets > memory * MEBIBYTE
+    scratch = limit is not None and 4 * pixels * channels * sheets > limit
     if not scratch:
         values = np.empty(shape, np.float32)
         for start, stop in bands(pixels, 4 * channels * sheets):

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from blemish.engine import TiledEngine
-from blemish.errors import BlemishError, ImageError, ParameterError
-from blemish.hetmm import HETMM
-from blemish.imaging import TiledView, Tiling, View
-from blemish.inspector import Inspector
 from blemish.learning import once
 from blemish.learning.tiles import fitted_tiles
-from blemish.tfanet import TFANet
+
+from blemish.detectors import HETMM, TiledEngine
+from blemish.errors import BlemishError, ImageError, ParameterError
+from blemish.imaging import TiledView, Tiling, View
+from blemish.inspector import Inspector
+from blemish.train.tfanet import TFANet
 
 HEIGHT, WIDTH, TILE, SIZE = 120, 200, 80, 32
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from blemish.errors import ParameterError
-from blemish.hetmm import HETMM
-from blemish.inspector import Inspector
 from blemish.runtime.sessions import threads
+
+from blemish.detectors import HETMM
+from blemish.errors import ParameterError
+from blemish.inspector import Inspector
 from common import SIZE, picture
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from blemish.features import Backbone, WeightStore, create_backbone, precision_dtype
+from blemish.features.registry import restore_backbone
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from blemish.errors import ParameterError, WeightsError, WeightsMissingError
-from blemish.features import Backbone, WeightStore, create_backbone, precision_dtype
-from blemish.features.registry import restore_backbone
 
 
 def images(count: int = 2, size: int = 64) -> Tensor:

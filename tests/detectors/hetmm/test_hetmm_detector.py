@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from blemish.detector import parse_settings, to_batch
-from blemish.errors import NoImagesError, ParameterError
-from blemish.features import WeightStore
-from blemish.hetmm import HETMM
 from blemish.hetmm.matching import mutual_match
 from blemish.hetmm.selection import whole_sheets
-from blemish.inspector import Inspector
 from blemish.maps import enlarge
+
+from blemish.backbones import WeightStore
+from blemish.detectors import HETMM, parse_settings, to_batch
+from blemish.errors import NoImagesError, ParameterError
+from blemish.inspector import Inspector
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from blemish.detector import to_batch
-from blemish.errors import ImageArrayError, NotFittedError, ParameterError
-from blemish.hetmm import HETMM
 from blemish.hetmm.explain import PATCH, find_witnesses, peak
+
+from blemish.detectors import HETMM, to_batch
+from blemish.errors import ImageArrayError, NotFittedError, ParameterError
 from blemish.imaging.contact import below, beside, captioned, contact_sheet
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from blemish.features import create_backbone, restore_backbone
+from blemish.features.filterbank import CHANNELS, EIGENVALUE_FLOOR, FilterBank, gabor_kernels
 from torch import Tensor
 
 from blemish.errors import NotFittedError, ParameterError
-from blemish.features import create_backbone, restore_backbone
-from blemish.features.filterbank import CHANNELS, EIGENVALUE_FLOOR, FilterBank, gabor_kernels
 
 
 def textured(count: int, size: int = 96, seed: int = 0) -> Tensor:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from blemish.hetmm.chunks import ChunkedBank
 
 from blemish.bundle import read_manifest
+from blemish.detectors import HETMM
 from blemish.errors import BundleError
-from blemish.hetmm import HETMM
-from blemish.hetmm.chunks import ChunkedBank
 from blemish.inspector import Inspector, opening
 from common import SIZE, picture
 

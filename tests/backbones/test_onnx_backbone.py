@@ -8,11 +8,11 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from blemish.features import create_backbone, restore_backbone
+from blemish.features.backbone import IMAGENET_MEAN, IMAGENET_STD
 from onnx import TensorProto, helper
 
 from blemish.errors import ParameterError, WeightsError
-from blemish.features import create_backbone, restore_backbone
-from blemish.features.backbone import IMAGENET_MEAN, IMAGENET_STD
 
 STRIDES = (4, 8, 16)
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import gaussian_filter
-
 from blemish.maps import enlarge, gaussian_matrix
+from scipy.ndimage import gaussian_filter
 
 
 def random_maps(*shape: int) -> torch.Tensor:

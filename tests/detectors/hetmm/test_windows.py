@@ -8,9 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from blemish.errors import NoImagesError
-from blemish.hetmm import HETMM
 from blemish.hetmm.windows import (
     CLOSE,
     DEFECTS,
@@ -23,6 +20,9 @@ from blemish.hetmm.windows import (
     ways,
     with_defect,
 )
+
+from blemish.detectors import HETMM
+from blemish.errors import NoImagesError
 from blemish.inspector import Inspector
 
 GIVEN = Windows("given", (5, 3), (3, 3))

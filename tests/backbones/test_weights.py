@@ -11,8 +11,8 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
+from blemish.backbones import WeightStore, create_backbone
 from blemish.errors import ParameterError, WeightsError, WeightsMissingError
-from blemish.features import WeightStore, create_backbone
 
 NAME = "resnet10t.c3_in1k"  # the smallest ResNet that timm has
 

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from blemish.detector import parse_settings, to_batch
+from blemish.detectors import HETMM, parse_settings
 from blemish.errors import ParameterError
-from blemish.hetmm import HETMM
-from blemish.hetmm.augmentation import augmented
 from blemish.imaging.augmentation import ANGLES, SHIFTS, Copy, copies
 from blemish.inspector import Inspector
+from hetmm_tools import fitted_with
 
 IMAGE = np.random.default_rng(0).random((24, 32, 3), np.float32)
 
@@ -61,48 +59,68 @@ def test_points_are_traced_back(copy: Copy) -> None:
     assert np.abs(np.subtract(found, (22, 15))).max() < 1.0
 
 
-def test_copies_of_a_batch_lie_in_a_row() -> None:
-    """Images [B, 3, H, W] become [B V, 3, H, W], image by image."""
-    batch = to_batch([IMAGE, IMAGE * 0.5], "cpu")
-    found = augmented(batch, copies(("flip-h",)))
-    assert torch.equal(found[0], batch[0])
-    assert torch.allclose(found[3], batch[1].flip(-1), atol=1e-6)
+def test_copies_of_images_lie_in_a_row(good_images: list[np.ndarray]) -> None:
+    """New sheets come image by image, each followed by its copies, in the order of `copies`."""
+    detector = fitted_with(good_images[:2], augment=("flip-h",))
+    found = detector.sheets_of(good_images, [4, 7])["level1"]
+    views = [good_images[4], good_images[4][:, ::-1], good_images[7], good_images[7][:, ::-1]]
+    for sheet, view in zip(found, views, strict=True):
+        wanted = detector.features(np.ascontiguousarray(view))[0]
+        np.testing.assert_allclose(sheet, wanted, atol=1e-4)  # the flip rounds colours
 
 
 def test_a_flipped_part_is_known_only_to_flipped_templates(good_images: list[np.ndarray]) -> None:
     """With `flip-h` the mirror image of a template scores nothing; without, it is an anomaly."""
-    mirrored = to_batch([np.ascontiguousarray(good_images[0][:, ::-1])], "cpu")
-    plain = HETMM(sheets=None).fit(good_images[:3])
-    doubled = HETMM(sheets=None, augment="flip-h").fit(good_images[:3])
-    assert float(plain.anomaly_maps(mirrored).max()) > 0.1
-    assert float(doubled.anomaly_maps(mirrored).max()) < 1e-4
+    mirrored = [np.ascontiguousarray(good_images[0][:, ::-1])]
+    plain = fitted_with(good_images[:3], sheets=None)
+    doubled = fitted_with(good_images[:3], sheets=None, augment="flip-h")
+    assert float(plain.maps(mirrored).max()) > 0.01
+    assert float(doubled.maps(mirrored).max()) < 1e-4
 
 
-def test_leaving_one_out_leaves_out_all_its_copies(good_images: list[np.ndarray]) -> None:
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_leaving_one_out_leaves_out_all_its_copies(
+    position: int, good_images: list[np.ndarray]
+) -> None:
     """Calibration matches a template with the copies of the other images only."""
-    fitted = HETMM(sheets=None, augment=("shift", "rotate")).fit(good_images[:3])
-    others = HETMM(sheets=None, augment=("shift", "rotate"))
-    others = others.fit(good_images[:3]).removed([1])
-    left_out = next(fitted.calibration_maps(good_images[:3], [1], [1]))
-    assert float(left_out.max()) > 0.01
-    expected = others.anomaly_maps(to_batch(good_images[1:2], "cpu"))
-    torch.testing.assert_close(left_out, expected, atol=1e-5, rtol=0)
+    fitted = fitted_with(good_images[:3], sheets=None, augment=("shift", "rotate"))
+    left_out = next(fitted.calibration_maps(good_images[:3], [position], [position]))
+    assert float(left_out.max()) > 0.001
+    for others in (
+        fitted.removed([position]),
+        fitted_with(
+            [image for index, image in enumerate(good_images[:3]) if index != position],
+            sheets=None,
+            augment=("shift", "rotate"),
+        ),
+    ):
+        expected = others.maps([good_images[position]])
+        np.testing.assert_allclose(left_out, expected, atol=1e-5, rtol=0)
 
 
 def test_copies_only_lower_the_map(good_images: list[np.ndarray]) -> None:
-    """More sheets can only find nearer neighbours; `sheets` still counts images."""
-    query = to_batch(good_images[8:], "cpu")
-    plain = HETMM(sheets=2).fit(good_images[:5])
-    more = HETMM(sheets=2, augment=("rotate", "shift")).fit(good_images[:5])
+    """More sheets can only find nearer neighbours; `sheets` still counts images, kept whole."""
+    plain = fitted_with(good_images[:5], sheets=2, selection="spaced")
+    more = fitted_with(good_images[:5], sheets=2, augment=("rotate", "shift"))
     assert plain.templates_ == more.templates_ == [0, 4]
-    assert more.banks_[0].sheets == 2 * 8
-    assert bool((more.anomaly_maps(query) <= plain.anomaly_maps(query) + 1e-5).all())
+    assert more.sets_[0].vectors.shape[2] == 2 * 8
+    assert (more.maps(good_images[8:]) <= plain.maps(good_images[8:]) + 1e-5).all()
+
+
+def test_an_added_image_comes_and_goes_with_its_copies(good_images: list[np.ndarray]) -> None:
+    """An update adds the copies too; removed again, the maps are those of before, to the bit."""
+    fitted = fitted_with(good_images[:3], sheets=None, augment=("flip-h",))
+    mirrored = [np.ascontiguousarray(good_images[5][:, ::-1])]
+    before = fitted.maps(mirrored)
+    more = fitted.added(fitted.sheets_of(good_images, [4, 5]), 2)
+    assert float(more.maps(mirrored).max()) < 1e-4 < float(before.max())
+    np.testing.assert_array_equal(more.removed([3, 4]).maps(mirrored), before)
 
 
 def test_augmented_templates_survive_the_bundle(parts: Path, tmp_path: Path) -> None:
     """Saved and loaded, copies give the same score and stay one sample for calibration."""
     images = sorted((parts / "train" / "good").iterdir())[:4]
-    settings = HETMM(sheets=3, augment=["flip-h", "shift"])
+    settings = HETMM(sheets=3, augment=["flip-h", "shift"], backbone="filterbank", levels=(2,))
     inspector = Inspector(settings, size=64, device="cpu").fit(images)
     inspector.save(tmp_path / "part.blemish")
     loaded = Inspector.load(tmp_path / "part.blemish", device="cpu")
@@ -110,19 +128,10 @@ def test_augmented_templates_survive_the_bundle(parts: Path, tmp_path: Path) -> 
     assert len(loaded.templates) == 3
 
 
-@pytest.mark.parametrize(
-    ("settings", "told"),
-    [
-        ({"augment": "twist"}, "augment has no 'twist'; give some of rotate, shift"),
-        ({"augment": ("flip-h",), "selection": "kcenter"}, "augment needs whole sheets"),
-    ],
-)
-def test_wrong_augmentations_are_refused(
-    settings: dict[str, object], told: str, good_images: list[np.ndarray]
-) -> None:
-    """An unknown name, or copies of prototypes chosen for each pixel, is one clear sentence."""
-    with pytest.raises(ParameterError, match=told):
-        HETMM(**settings).fit(good_images[:2])  # type: ignore[arg-type]
+def test_an_unknown_augmentation_is_refused(good_images: list[np.ndarray]) -> None:
+    """A name that there is not is one clear sentence, which lists those there are."""
+    with pytest.raises(ParameterError, match="augment has no 'twist'; give some of rotate, shift"):
+        HETMM(augment="twist").fit(good_images[:2])
 
 
 @pytest.mark.parametrize(
