@@ -220,10 +220,10 @@ def test_the_trap_would_have_run(tmp_path: Path) -> None:
     assert trap.exists()
 
 
-@pytest.mark.parametrize("cut", range(len(SMALL)))
-def test_a_file_that_was_cut_short(cut: int) -> None:
+def test_a_file_that_was_cut_short() -> None:
     """Wherever it ends too early it is refused."""
-    refused(SMALL[:cut])
+    for cut in range(len(SMALL)):
+        refused(SMALL[:cut])
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def _files(
     for role, graph in made.items():
         # OpenVINO's batched product takes three times as long as ONNX Runtime's: matching stays
         # where it is fast.
-        if runtime == "onnxruntime" or role == "match":
+        if runtime == "onnxruntime" or role in ("match", "map"):
             files[f"{role}.onnx"], parts[role] = graph, f"{role}.onnx"
         else:
             from blemish.export.to_openvino import to_openvino

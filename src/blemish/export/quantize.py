@@ -31,9 +31,9 @@ OPERATORS = ("Conv", "Gemm")
 def quantized(role: str, graph: bytes, images: Images | None) -> bytes:
     """The graph of `role` in INT8, its steps set on good `images` [H, W, 3] in [0, 1].
 
-    `match` comes back as it is: its distances are small differences of products near 1.
+    `match` and `map` come back as they are: small differences of products near 1.
     """
-    if role == "match":
+    if role in ("match", "map"):
         return graph
     if images is None or not len(images):
         raise ExportError("int8 is scaled on good images, and there are none")

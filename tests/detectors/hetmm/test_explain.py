@@ -4,68 +4,117 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from blemish.hetmm.explain import PATCH, find_witnesses, peak
 
-from blemish.detectors import HETMM, to_batch
+from blemish.detectors import HETMM
+from blemish.detectors.hetmm.explain import PATCH, find_witnesses, peak
 from blemish.errors import ImageArrayError, NotFittedError, ParameterError
 from blemish.imaging.contact import below, beside, captioned, contact_sheet
+from hetmm_tools import CLOSE, fitted_with, near, sheets_in
 
 
 @pytest.fixture(scope="module")
 def fitted(good_images: list[np.ndarray]) -> HETMM:
-    """Four templates, no smoothing."""
-    return HETMM(sheets=None, sigma=0.0).fit(good_images[:4])
+    """Four templates, no smoothing, no pooling: a corner of the view is one of every level."""
+    return fitted_with(good_images[:4], sheets=None, sigma=0.0, pool=(1, 1, 1))
 
 
 def test_shares_add_up_to_the_map(fitted: HETMM, good_images: list[np.ndarray]) -> None:
     """At a corner, which every level hits exactly, the shares' sum is the unsmoothed map."""
-    batch = to_batch(good_images[7:8], "cpu")
     corners = [(0, 0), (63, 0), (0, 63), (63, 63)]
-    found = find_witnesses(fitted, batch, corners)
-    values = fitted.anomaly_maps(batch)[0]
+    found = find_witnesses(fitted, fitted.features(good_images[7]), corners)
+    values = fitted.maps(good_images[7:8])[0]
     for (x, y), witnesses in zip(corners, found, strict=True):
         total = sum(witness.share for witness in witnesses)
         assert total == pytest.approx(float(values[y, x]), abs=1e-5)
 
 
+def test_witnesses_are_what_a_brute_force_search_finds(
+    fitted: HETMM, good_images: list[np.ndarray]
+) -> None:
+    """Every template pixel in the window was looked at, forward; every pixel of the image, back."""
+    features, point = fitted.features(good_images[8]), (37, 20)
+    (witnesses,) = find_witnesses(fitted, features, [point])
+    for own, query in zip(fitted.sets_, features, strict=True):
+        level = own.level
+        assert level.forward is not None
+        assert level.backward is not None
+        grid, step = (level.height, level.width), 63 / (level.width - 1)
+        y, x = round(point[1] / step), round(point[0] / step)
+        sheets = sheets_in(own.vectors, *grid)
+        there, back = (w for w in witnesses if w.level == level.number)
+        forward = {
+            (k, row, column): 1 - float(query[:, y, x] @ sheets[k, :, row, column])
+            for row, column in near(y, x, grid, level.forward)
+            for k in range(4)
+        }
+        backward = {
+            (k, row, column): 1 - float(query[:, row, column] @ sheets[k, :, y, x])
+            for row, column in near(y, x, grid, level.backward)
+            for k in range(4)
+        }
+        for witness, cosines in ((there, forward), (back, backward)):
+            sheet, row, column = min(cosines, key=cosines.__getitem__)
+            assert witness.template == sheet
+            assert witness.distance == pytest.approx(cosines[sheet, row, column], abs=CLOSE)
+            searched = witness.matched if witness is there else witness.image
+            assert searched == (round(column * step), round(row * step))
+
+
 def test_a_template_is_its_own_witness(fitted: HETMM, good_images: list[np.ndarray]) -> None:
     """An image that is a template matches itself, at the same place, with no distance."""
-    (witnesses,) = find_witnesses(fitted, to_batch(good_images[2:3], "cpu"), [(21, 42)])
+    (witnesses,) = find_witnesses(fitted, fitted.features(good_images[2]), [(21, 42)])
     assert [(w.level, w.direction) for w in witnesses] == [
         (level, direction) for level in (1, 2, 3) for direction in ("forward", "backward")
     ]
     forward = [w for w in witnesses if w.direction == "forward"]
     assert all(w.template == 2 and w.image == w.matched for w in forward)
-    assert max(w.distance for w in witnesses) < 1e-5
+    assert max(w.distance for w in witnesses) < CLOSE
 
 
 def test_a_moved_part_is_found_where_it_was(good_images: list[np.ndarray]) -> None:
     """Shifted by one cell of level 1, the best template pixel lies one cell away."""
-    detector = HETMM(
-        sheets=None, levels=(1,), forward=(5,), backward=(5,), alpha=(0.5,), level_weights=(1.0,)
-    ).fit(good_images[:1])
+    detector = fitted_with(
+        good_images[:1], sheets=None, levels=(1,), pool=(1,), forward=(5,), backward=(5,)
+    )
     moved = np.roll(good_images[0], 4, axis=1)
-    (witnesses,) = find_witnesses(detector, to_batch([moved], "cpu"), [(34, 29)])
+    (witnesses,) = find_witnesses(detector, detector.features(moved), [(34, 29)])
     for witness in witnesses:
         assert witness.image[0] - witness.matched[0] == pytest.approx(4, abs=1)
         assert witness.image[1] == witness.matched[1]
 
 
-def test_a_flipped_copy_is_named_and_traced_back(good_images: list[np.ndarray]) -> None:
-    """The witness of a mirrored template is its flipped copy, its place the template's own."""
-    detector = HETMM(sheets=None, augment=("flip-h",)).fit(good_images[:2])
-    mirrored = np.ascontiguousarray(good_images[1][:, ::-1])
-    (witnesses,) = find_witnesses(detector, to_batch([mirrored], "cpu"), [(17, 30)])
-    assert all((w.template, w.copy) == (1, "flip-h") for w in witnesses)
+@pytest.mark.parametrize("position", [1, 2])
+def test_a_flipped_copy_is_named_and_traced_back(
+    position: int, good_images: list[np.ndarray]
+) -> None:
+    """A mirrored template's witness is its flipped copy, one that was added later too."""
+    detector = fitted_with(good_images[:2], sheets=None, augment=("flip-h",))
+    detector = detector.added(detector.sheets_of(good_images, [2]), 1)
+    mirrored = np.ascontiguousarray(good_images[position][:, ::-1])
+    (witnesses,) = find_witnesses(detector, detector.features(mirrored), [(17, 30)])
+    assert all((w.template, w.copy) == (position, "flip-h") for w in witnesses)
     assert all(w.matched[0] == pytest.approx(63 - w.image[0], abs=1) for w in witnesses)
+
+
+def test_prototypes_name_the_image_they_come_from(good_images: list[np.ndarray]) -> None:
+    """Chosen pixel by pixel, a vector still tells which image it is of."""
+    detector = fitted_with(good_images[:6], sheets=3, pool=(1, 1, 1))
+    for position in range(6):
+        features = detector.features(good_images[position])
+        ((*_, witness, _),) = find_witnesses(detector, features, [(40, 30)])  # level 3, forward
+        own = detector.sets_[2]
+        vectors, samples = own.at(*(round(value * 3 / 63) for value in (30, 40)))
+        if position in samples:
+            assert witness.template == position
+        assert witness.template < 6
 
 
 def test_a_direction_without_weight_has_no_witness(good_images: list[np.ndarray]) -> None:
     """What does not count in the map is not shown as a reason for it."""
-    detector = HETMM(sheets=2, alpha=(1.0, 0.0, 0.3), level_weights=(1.0, 1.0, 0.0))
-    detector.fit(good_images[:3])
-    (witnesses,) = find_witnesses(detector, to_batch(good_images[5:6], "cpu"), [(5, 5)])
+    detector = fitted_with(
+        good_images[:3], sheets=2, alpha=(1.0, 0.0, 0.3), level_weights=(1.0, 1.0, 0.0)
+    )
+    (witnesses,) = find_witnesses(detector, detector.features(good_images[5]), [(5, 5)])
     assert [(w.level, w.direction) for w in witnesses] == [(1, "forward"), (2, "backward")]
 
 
@@ -73,12 +122,13 @@ def test_the_template_of_a_place_is_that_of_its_strongest_witness(
     fitted: HETMM, good_images: list[np.ndarray]
 ) -> None:
     """Examining names, for each point, the template whose match adds most to the map there."""
-    batch = to_batch(good_images[7:8], "cpu")
     points = [(0, 0), (63, 63), (20, 41)]
-    _, nearest = fitted.examined(batch)
-    strongest = [max(w, key=lambda one: one.share) for w in find_witnesses(fitted, batch, points)]
+    maps, nearest = fitted.examined(good_images[7])
+    found = find_witnesses(fitted, fitted.features(good_images[7]), points)
+    strongest = [max(witnesses, key=lambda one: one.share) for witnesses in found]
     assert nearest(points) == [witness.template for witness in strongest]
-    _, own = fitted.examined(to_batch(good_images[2:3], "cpu"))
+    np.testing.assert_array_equal(maps, fitted.maps(good_images[7:8]))
+    _, own = fitted.examined(good_images[2])
     assert own([(21, 42)]) == [2]
 
 
@@ -92,34 +142,33 @@ def test_pictures_show_the_template_that_matched(
         asked.append(index)
         return np.full((64, 64, 3), 40 * index, np.uint8)
 
-    batch = to_batch(good_images[8:9], "cpu")
     points = [(3, 3), (40, 20)]
-    pictures = fitted.explain(batch, picture, points)
+    pictures = fitted.explain(good_images[8], picture, points)
     assert list(pictures) == ["anomaly", "evidence 1", "evidence 2"]
-    witnesses = [w for found in find_witnesses(fitted, batch, points) for w in found]
-    assert sorted(asked) == sorted(w.template for w in witnesses)
+    found = find_witnesses(fitted, fitted.features(good_images[8]), points)
+    assert sorted(asked) == sorted(w.template for witnesses in found for w in witnesses)
     assert pictures["evidence 1"].shape[1] > 4 * PATCH
     assert pictures["evidence 1"].dtype == np.uint8
 
 
 def test_without_points_the_peak_is_explained(fitted: HETMM, good_images: list[np.ndarray]) -> None:
     """The default place is the map's highest; without pictures the template's half is blank."""
-    batch = to_batch(good_images[9:], "cpu")
-    x, y = peak(fitted.anomaly_maps(batch)[0])
-    assert float(fitted.anomaly_maps(batch)[0, y, x]) == float(fitted.anomaly_maps(batch).max())
-    blank = fitted.explain(batch)
-    assert np.array_equal(blank["evidence 1"], fitted.explain(batch, None, [(x, y)])["evidence 1"])
+    (found,) = fitted.maps(good_images[9:])
+    x, y = peak(found)
+    assert found[y, x] == found.max()
+    blank = fitted.explain(good_images[9])
+    asked = fitted.explain(good_images[9], None, [(x, y)])
+    np.testing.assert_array_equal(blank["evidence 1"], asked["evidence 1"])
 
 
 def test_wrong_questions_are_refused(fitted: HETMM, good_images: list[np.ndarray]) -> None:
-    """Two images, a point outside the view, or a detector without templates: one sentence each."""
-    two = to_batch(good_images[:2], "cpu")
-    with pytest.raises(ImageArrayError, match="takes one image"):
-        find_witnesses(fitted, two, [(0, 0)])
+    """Another size, a point outside the view, or a detector without templates: one sentence."""
+    with pytest.raises(ImageArrayError, match=r"take images of shape \[64, 64, 3\]"):
+        fitted.explain(good_images[0][:, :-1])
     with pytest.raises(ParameterError, match="64,0 lies outside the view of 64 x 64"):
-        find_witnesses(fitted, two[:1], [(64, 0)])
+        find_witnesses(fitted, fitted.features(good_images[0]), [(64, 0)])
     with pytest.raises(NotFittedError):
-        HETMM().explain(torch.zeros(1, 3, 64, 64))
+        HETMM().explain(good_images[0])
 
 
 def test_contact_sheet_keeps_every_pixel_of_pictures_of_any_size() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from blemish.hetmm.windows import (
+from blemish.detectors.hetmm.windows import (
     CLOSE,
     DEFECTS,
     EXAMINED,
@@ -20,14 +20,16 @@ from blemish.hetmm.windows import (
     ways,
     with_defect,
 )
+from blemish.errors import NoImagesError
 
 from blemish.detectors import HETMM
 from blemish.errors import NoImagesError
 from blemish.inspector import Inspector
 
 GIVEN = Windows("given", (5, 3), (3, 3))
-FAST = {"levels": (1, 2), "forward": (1, 1), "backward": (1, 1), "sheets": None}
+FAST = {"levels": (1, 2), "forward": (1, 1), "backward": (1, 1), "sheets": None, "pool": (1, 1)}
 FAST |= {"alpha": (0.5, 0.5), "level_weights": (1.0, 1.0), "windows": "auto"}
+FAST |= {"backbone": "filterbank"}  # made for textures
 
 
 def weave(seed: int) -> Image:
@@ -72,9 +74,13 @@ def test_a_texture_is_matched_anywhere(woven: HETMM) -> None:
     """Threads that begin anywhere have no place, so a location-free way is chosen."""
     assert woven.choice_ is not None
     assert woven.choice_.taken.name.startswith("anywhere")
+    assert woven.searched.forward is not None
     assert "map" in woven.searched.forward
     assert woven.searched.backward == (0, 0)
-    assert (woven.forward, woven.windows) == ((1, 1), "auto")  # what was given stays as it was
+    assert {own.level.kind for own in woven.sets_} == {"free"}
+    assert {own.level.pool for own in woven.sets_} == {1}
+    # What was given stays as it was.
+    assert (woven.config.forward, woven.config.windows) == ((1, 1), "auto")
 
 
 def test_a_rigid_part_is_matched_in_place() -> None:
@@ -84,7 +90,8 @@ def test_a_rigid_part_is_matched_in_place() -> None:
     (_, in_place), *others = detector.choice_.tried
     assert in_place > max(auroc for _, auroc in others) + 0.05
     assert detector.choice_.taken.name == "in place"
-    assert detector.searched == Windows("in place", (1, 1), (1, 1))
+    assert detector.searched.given == Windows("given", (1, 1), (1, 1))
+    assert {own.level.kind for own in detector.sets_} == {"sheets"}
 
 
 def test_one_seed_one_choice() -> None:
@@ -117,6 +124,27 @@ def test_the_choice_is_kept_in_the_bundle(woven: HETMM, tmp_path: Path) -> None:
     assert all(0 <= way["auroc"] <= 1 for way in tried)
     loaded.update(add=[weave(50)], recalibrate=False)
     assert loaded.detector.searched == woven.searched
+
+
+def test_local_averaging_that_was_chosen_is_in_the_graph(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Features, and those of an update, are averaged where that way was taken."""
+    images = [weave(seed) for seed in range(4)]
+    taken: list[Windows] = []
+
+    def third(candidates: Sequence[Windows], *_: object, **__: object) -> Choice:
+        taken.append(candidates[2])
+        return Choice(candidates[2], ())
+
+    monkeypatch.setattr("blemish.detectors.hetmm.windows.choose", third)
+    found = chosen(images)
+    (way,) = taken
+    assert (way.name, way.average) == ("anywhere, averaged", 3)
+    wanted = HETMM(**{**FAST, **way.settings()}).fit(images)
+    np.testing.assert_array_equal(found.maps([weave(9)]), wanted.maps([weave(9)]))
+    for one, other in zip(found.features(weave(9)), wanted.features(weave(9)), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_too_few_images_to_choose_from() -> None:

@@ -27,14 +27,13 @@ from blemish.detectors.base import (
 )
 from blemish.detectors.graph import GraphDetector
 from blemish.detectors.hetmm.explain import explain_image, find_witnesses, peak
-from blemish.detectors.hetmm.matching import Matcher, make_matcher, match_graph
+from blemish.detectors.hetmm.matching import Matcher, make_matcher, map_graph, match_graph
 from blemish.detectors.hetmm.settings import HetmmConfig
 from blemish.detectors.hetmm.templates import FreeSet, LevelTemplates, TemplateSet
 from blemish.detectors.hetmm.vectors import MEBIBYTE
 from blemish.detectors.hetmm.windows import Choice
-from blemish.detectors.maps import enlarge
 from blemish.errors import BundleError, NotFittedError, ParameterError
-from blemish.graphs.sessions import Session
+from blemish.graphs.sessions import OnnxSession, Session
 from blemish.imaging import Progress, silent
 from blemish.imaging.augmentation import copies
 
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 
-FEATURES, MATCH = "features.onnx", "match.onnx"  # parts of the bundle
+FEATURES, MATCH, MAP = "features.onnx", "match.onnx", "map.onnx"  # parts of the bundle
 
 
 class HETMM(GraphDetector):
@@ -120,12 +119,17 @@ class HETMM(GraphDetector):
             taps=config.taps,
             weights_sha256=backbone.weights_sha256,
         )
-        self.files_ = {FEATURES: learned.graph, MATCH: match_graph()}
+        levels = [each.level for each in learned.sets]
+        self.files_ = {
+            FEATURES: learned.graph,
+            MATCH: match_graph(),
+            MAP: map_graph(levels, (height, width), config.sigma),
+        }
         self.record_ = GraphsRecord(
-            parts={"features": FEATURES, "match": MATCH},
+            parts={"features": FEATURES, "match": MATCH, "map": MAP},
             height=height,
             width=width,
-            levels=[each.level for each in learned.sets],
+            levels=levels,
         )
         self.sets_, self.templates_ = tuple(learned.sets), list(learned.templates)
         return self._run(learned.session, device)
@@ -298,15 +302,17 @@ class HETMM(GraphDetector):
 
     def _matched(self, levels: Sequence[Floats], without: int = -1) -> Floats:
         """S = sum_l lambda_l A_l, smoothed, [H, W]."""
-        total = np.zeros(self.hw, np.float32)
-        for each, query in zip(self.sets_, levels, strict=True):
-            distances = each.distances(self._matcher, query, without)
-            total += np.float32(each.level.weight) * enlarge(distances, self.hw, self.config.sigma)
-        return total
+        distances = {
+            each.level.features: each.distances(self._matcher, query, without)
+            for each, query in zip(self.sets_, levels, strict=True)
+        }
+        found: Floats = self._map_session.run(distances)[self.record_.anomaly_map]
+        return found
 
     def _run(self, features: Session, device: str) -> Self:
         self._features = features
         self._matcher: Matcher = make_matcher(self.files_[MATCH], device)
+        self._map_session = OnnxSession(self.files_[MAP], MAP)
         return self
 
     def _with(self, sets: Sequence[LevelTemplates], templates: int) -> Self:

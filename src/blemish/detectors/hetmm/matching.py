@@ -17,13 +17,15 @@ Letters: P template pixels, K query pixels in reach of each, M query pixels, C c
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from blemish.bundle import Level
+from blemish.detectors.maps import axis_matrix
 from blemish.errors import ParameterError
 from blemish.extras import load_train
 from blemish.graphs.sessions import OnnxSession, Session
@@ -97,6 +99,26 @@ def match_graph(*, penalty: bool = False) -> bytes:
         inputs.append(tensor("penalty", ("P or 1", 1, "N")))
     nodes.largest(cosines, 2, outputs=["best"])
     return to_bytes(model(nodes.graph("match", inputs, [tensor("best", ("P", "K"))])))
+
+
+def map_graph(levels: Sequence[Level], hw: tuple[int, int], sigma: float) -> bytes:
+    """Write the graph from the levels' distances [h, w] to `anomaly_map` [H, W].
+
+    S = sum_l lambda_l A_l, each at the view's size and smoothed by the two matrices of `maps`. Its
+    inputs have the names of the levels' features.
+    """
+    from blemish.graphs.nodes import Nodes, model, tensor, to_bytes
+
+    nodes = Nodes()
+    total = ""
+    for level in levels:
+        rows = nodes.constant(level.weight * axis_matrix(level.height, hw[0], sigma))
+        columns = nodes.constant(axis_matrix(level.width, hw[1], sigma).T)
+        enlarged = nodes.add("MatMul", nodes.add("MatMul", rows, level.features), columns)
+        total = nodes.add("Add", total, enlarged) if total else enlarged
+    nodes.add("Identity", total, outputs=["anomaly_map"])
+    inputs = [tensor(level.features, (level.height, level.width)) for level in levels]
+    return to_bytes(model(nodes.graph("map", inputs, [tensor("anomaly_map", hw)])))
 
 
 @cache
