@@ -7,7 +7,7 @@ OUT    ?= demo
 .PHONY: demo test check unit extras docs clean
 
 # The main job on made-up parts, or on one's own: make demo GOOD=dir TEST=dir
-demo: $(VENV)/learn
+demo: $(VENV)/base
 	$(BIN)/blemish demo --out "$(OUT)" $(if $(GOOD),--good "$(GOOD)") $(if $(TEST),--test "$(TEST)")
 
 # Everything CI checks on one Python: style, types, layers, tests.
@@ -22,18 +22,18 @@ check: $(VENV)/dev
 unit: $(VENV)/dev
 	$(BIN)/pytest --numprocesses auto
 
-# Each extra alone in a fresh environment; the line floor must import with no PyTorch at all.
+# Each extra alone in a fresh environment; the whole main job must run with no PyTorch at all.
 extras:
 	PYTHON=$(PYTHON) sh .ci/extras
 
 clean:
 	rm -rf $(VENV) .venv-extra-* demo
 
-$(VENV)/learn: pyproject.toml
+$(VENV)/base: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[learn]'
+	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-$(VENV)/dev: $(VENV)/learn
-	$(BIN)/pip install --quiet --editable '.[learn,dev]'
+$(VENV)/dev: $(VENV)/base
+	$(BIN)/pip install --quiet --editable '.[train,dev]'
 	touch $@

@@ -25,7 +25,7 @@ def scratched() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def comparer() -> Comparer:
-    """With the filter bank, on a made-up board."""
+    """With the embedded network, on a made-up board."""
     return Comparer(GOLDEN, device="cpu")
 
 
@@ -34,7 +34,7 @@ def test_the_golden_image_passes(comparer: Comparer) -> None:
     result = comparer.compare(GOLDEN)
     assert result.score < 1e-4
     assert (result.verdict, result.p_value, result.regions) == ("pass", None, ())
-    assert result.threshold == FILTERBANK_THRESHOLD
+    assert result.threshold == NETWORK_THRESHOLD
 
 
 def test_a_difference_fails_and_is_outlined(comparer: Comparer) -> None:
@@ -44,6 +44,14 @@ def test_a_difference_fails_and_is_outlined(comparer: Comparer) -> None:
     x, y, w, h = result.regions[0].box
     assert 36 <= x + w / 2 <= 64
     assert 56 <= y + h / 2 <= 72
+
+
+def test_the_filter_bank_has_settings_of_its_own() -> None:
+    """It finds the bar too, by its own threshold."""
+    bank = Comparer(GOLDEN, device="cpu", backbone="filterbank")
+    assert bank.threshold == FILTERBANK_THRESHOLD
+    assert bank.compare(GOLDEN).verdict == "pass"
+    assert bank.compare(scratched()).verdict == "fail"
 
 
 def test_the_threshold_decides(comparer: Comparer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -54,24 +55,67 @@ def test_command_line_starts_without_torch() -> None:
     assert python(code) == "False False"
 
 
-@pytest.mark.parametrize("module", ["errors", "imaging", "verdict", "bundle", "streams", "cli"])
-def test_line_floor_works_without_torch(module: str) -> None:
-    """Every package of the line floor imports where PyTorch, timm and scikit-learn are absent."""
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("errors", "imaging", "verdict", "bundle", "streams", "graphs.sessions", "backbones"),
+        *("detectors", "inspector", "compare", "export", "evaluation", "demo", "cli"),
+    ],
+)
+def test_everything_but_training_works_without_torch(module: str) -> None:
+    """Every package but `train` imports where PyTorch, timm and scikit-learn are absent."""
     assert python(f"{BLOCK_TORCH}import blemish.{module}; print('fine')") == "fine"
 
 
-def test_learning_names_say_what_to_install() -> None:
-    """Without PyTorch, a learning name is one sentence with the command that mends it."""
+def test_training_names_say_what_to_install() -> None:
+    """Without PyTorch only TFA-Net is missing: one sentence with the command that mends it."""
     code = """
 import blemish
-try:
-    blemish.HETMM
-except blemish.BlemishError as error:
-    print(error.code, error)
+for name in blemish.__all__:
+    try:
+        getattr(blemish, name)
+    except blemish.BlemishError as error:
+        print(error.code, error)
 """
     said = python(BLOCK_TORCH + code)
-    assert said.startswith("missing_extra blemish.HETMM needs PyTorch")
-    assert "pip install 'blemish[learn]'" in said
+    assert said.startswith("missing_extra blemish.TFANet needs PyTorch")
+    assert "pip install 'blemish[train]'" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_learning_loads_no_torch() -> None:
+    """Where PyTorch is installed a HETMM is fitted without it, so starting costs nothing."""
+    code = """
+import sys
+import numpy as np
+from blemish import HETMM, Inspector
+good = list(np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8))
+Inspector(HETMM(sheets=2), size=64).fit(good).inspect(good[0])
+print({"torch", "timm", "sklearn", "openvino"} & set(sys.modules))
+"""
+    assert python(code) == "set()"
+
+
+def test_inspecting_builds_no_graph(tmp_path: Path) -> None:
+    """A saved bundle is inspected with without the library that writes graphs."""
+    code = f"""
+import sys
+import numpy as np
+from blemish import HETMM, Inspector
+good = list(np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8))
+Inspector(HETMM(sheets=2), size=64).fit(good).save({str(tmp_path / "part.blemish")!r})
+np.save({str(tmp_path / "image.npy")!r}, good[0])
+"""
+    python(code)
+    code = f"""
+import sys
+import numpy as np
+from blemish import Inspector
+made = Inspector.load({str(tmp_path / "part.blemish")!r})
+made.inspect(np.load({str(tmp_path / "image.npy")!r}))
+print({{"onnx", "torch"}} & set(sys.modules))
+"""
+    assert python(code) == "set()"
 
 
 def test_verdict_without_torch() -> None:

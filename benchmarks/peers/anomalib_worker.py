@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 from anomalib.data import Folder
 from anomalib.data.utils import read_image
 from anomalib.engine import Engine
 from anomalib.models import Dfm, Padim, Patchcore
 from anomalib.post_processing import PostProcessor
+from anomalib.pre_processing import PreProcessor
 from lightning import seed_everything
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
+from torchvision.transforms.v2 import Compose, Normalize, Resize
 from work import (
     IN_PROCESS,
     SIZE,
@@ -37,7 +40,12 @@ from work import (
 
 MODELS = {"Patchcore": Patchcore, "Padim": Padim, "Dfm": Dfm}
 # The Caffe variant strides on the first 1x1 convolution of a stage; timm's on the 3x3.
-NETWORKS = {"resnet18.tv_in1k": "resnet18", "resnet50.caffe_in1k": "resnet50"}
+NETWORKS = {
+    "resnet18.tv_in1k": "resnet18",
+    "resnet50.caffe_in1k": "resnet50",
+    "efficientnet_lite0": "tf_efficientnet_lite0",
+}
+EMBEDDED = {"efficientnet_lite0"}  # its file numbers the tensors; images are from -1 to 1
 STRIDE_IN_FIRST = {"resnet50.caffe_in1k"}
 TORCH, OPENVINO = "torch inferencer", "openvino inferencer"
 BATCH = 32  # anomalib's default
@@ -78,9 +86,13 @@ def fit_and_score(job: Job) -> None:
 def build(job: Job) -> Any:
     """The model with the weights of the file in its backbone; raw outputs."""
     raw = PostProcessor(enable_normalization=False, enable_thresholding=False)
+    seen: Any = True  # its own: resized, normalised by ImageNet's mean and deviation
+    if job.backbone in EMBEDDED:
+        seen = PreProcessor(Compose([Resize((SIZE, SIZE)), Normalize([0.5] * 3, [0.5] * 3)]))
     model = MODELS[job.method](
         backbone=NETWORKS[job.backbone],
         pre_trained=False,
+        pre_processor=seen,
         post_processor=raw,
         evaluator=False,
         visualizer=False,
@@ -92,15 +104,18 @@ def build(job: Job) -> Any:
     network = model.model.feature_extractor.feature_extractor
     if job.weights is None:
         raise SystemExit(f"{job.method} needs a weights file")
-    load_weights(network, job.weights)
+    load_weights(network, job.weights, job.backbone)
     if job.backbone in STRIDE_IN_FIRST:
         stride_in_first_convolution(network)
     return model
 
 
-def load_weights(network: nn.Module, path: str) -> None:
+def load_weights(network: nn.Module, path: str, backbone: str) -> None:
     """Copy in every tensor that the network has; one that is missing in the file is an error."""
     file = load_file(path)
+    if backbone in EMBEDDED:  # timm has the same tensors in the same order
+        names = timm.create_model(NETWORKS[backbone], pretrained=False).state_dict()
+        file = dict(zip(names, (file[key] for key in sorted(file)), strict=True))
     needed = [k for k in network.state_dict() if not k.endswith("num_batches_tracked")]
     missing = [key for key in needed if key not in file]
     if missing:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import blemish.features.networks  # noqa: F401  # imported late by design; see the docstring
 from work import (
     IN_PROCESS,
     SIZE,
@@ -22,9 +21,9 @@ from work import (
     score_all,
 )
 
-from blemish import HETMM, Inspector, TFANet
+import blemish.detectors.hetmm.learning  # noqa: F401  # imported late by design; see the docstring
+from blemish import HETMM, Inspector
 
-DETECTORS = {"HETMM": HETMM, "TFANet": TFANet}
 BUNDLE = "bundle"
 
 
@@ -42,7 +41,7 @@ def main() -> None:
 
 def fit_and_score(job: Job) -> None:
     """Fit, score in the same process, then save the bundle where it was asked for."""
-    detector = DETECTORS[job.method](backbone=job.backbone, **job.options)
+    detector = getattr(blemish, job.method)(backbone=job.backbone, **job.options)
     inspector = Inspector(detector, size=SIZE, device="cpu", seed=job.seed)
     started = time.perf_counter()
     inspector.fit([Path(path) for path in job.train])

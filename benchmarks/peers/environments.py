@@ -1,8 +1,8 @@
 """Virtual environments below .env: made once, their size on disk and start-up time measured.
 
-Ours are made for this alone, as a user would get them (`blemish` and `blemish[learn]`), and thrown
-away afterwards; anomalib's stays, as its worker runs there. All get PyTorch's build for CUDA, which
-is what PyPI gives on Linux.
+Ours are made for this alone, as a user would get them (`blemish` and `blemish[train]`), and thrown
+away afterwards; anomalib's stays, as its worker runs there. PyTorch is its build for CUDA, which is
+what PyPI gives on Linux. BLEMISH_PEERS names another folder than .env.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
-ROOT = HERE / ".env"
+ROOT = Path(os.environ.get("BLEMISH_PEERS", HERE / ".env"))
 REQUIREMENTS = HERE / "requirements.txt"
 STARTS = 3  # fresh processes a figure, after one that fills the disk cache
 
@@ -53,13 +53,15 @@ ANOMALIB = Environment(
     "from anomalib.engine import Engine; from anomalib.models import Padim, Patchcore",
     "anomalib",
 )
-LEARN = Environment(
-    "blemish",
-    (f"{REPOSITORY}[learn]",),
-    "import blemish.features.networks; from blemish import HETMM, Inspector",
+BLEMISH = Environment(
+    "blemish", (str(REPOSITORY),), "from blemish import HETMM, Inspector", "blemish"
+)
+TRAIN = Environment(
+    "blemish-train",
+    (f"{REPOSITORY}[train]",),
+    "from blemish import HETMM, Inspector, TFANet",
     "blemish",
 )
-LINE = Environment("blemish-line", (str(REPOSITORY),), "import blemish", "blemish")
 
 
 def ensure(environment: Environment) -> Path:

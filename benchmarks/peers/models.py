@@ -31,23 +31,43 @@ class Model:
         )
 
 
-RESNET18, RESNET50 = "resnet18.tv_in1k", "resnet50.caffe_in1k"
-WEIGHTLESS = ("filterbank",)
+RESNET18, RESNET50, LITE0 = "resnet18.tv_in1k", "resnet50.caffe_in1k", "efficientnet_lite0"
+PAPER = {"preset": "paper", "sheets": 60, "selection": "spaced"}
+# timm's names for the maps at strides 4, 8 and 16, which are layer1 to layer3 of a ResNet.
+STRIDE4, STRIDE8, STRIDE16 = "blocks.1", "blocks.2", "blocks.4"
 
 MODELS = (
-    Model("hetmm-resnet18", "blemish", "HETMM", "HETMM", RESNET18),
-    Model("hetmm-resnet50", "blemish", "HETMM", "HETMM", RESNET50),
+    Model("hetmm-efficientnet_lite0", "blemish", "HETMM", "HETMM", LITE0),
+    Model("hetmm-resnet18", "blemish", "HETMM, preset paper", "HETMM", RESNET18, PAPER),
+    Model("hetmm-resnet50", "blemish", "HETMM, preset paper", "HETMM", RESNET50, PAPER),
     Model("hetmm-filterbank", "blemish", "HETMM", "HETMM", "filterbank"),
     Model(
-        "hetmm-auto-resnet18",  # for parts and textures without a fixed place
+        "hetmm-auto-efficientnet_lite0",  # for parts and textures without a fixed place
         "blemish",
         "HETMM, windows auto",
         "HETMM",
-        RESNET18,
+        LITE0,
         {"windows": "auto"},
         default=False,  # on two cores its trials take minutes
     ),
     Model("tfanet-resnet18", "blemish", "TFA-Net small", "TFANet", RESNET18),
+    Model(
+        "patchcore1-efficientnet_lite0",
+        "anomalib",
+        "PatchCore 1 %",
+        "Patchcore",
+        LITE0,
+        {"coreset_sampling_ratio": 0.01, "layers": [STRIDE8, STRIDE16]},
+    ),
+    Model(
+        "padim-efficientnet_lite0",
+        "anomalib",
+        "PaDiM",
+        "Padim",
+        LITE0,
+        {"layers": [STRIDE4, STRIDE8, STRIDE16], "n_features": 100},  # as many as of a ResNet-18
+    ),
+    Model("dfm-efficientnet_lite0", "anomalib", "DFM", "Dfm", LITE0, {"layer": STRIDE16}),
     Model(
         "patchcore1-resnet18",
         "anomalib",

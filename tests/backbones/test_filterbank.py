@@ -138,9 +138,7 @@ def test_translation_moves_the_map() -> None:
     bank = fitted(images, (1,))
     (here,), (there,) = maps(bank, images[0]), maps(bank, np.roll(images[0], 4, axis=1))
     inside = slice(8, -8)  # the coarsest kernels reach 6 pixels of stride 4
-    np.testing.assert_allclose(
-        there[:, inside, 9:-7], here[:, inside, 8:-8], atol=1e-3, rtol=1e-3
-    )
+    np.testing.assert_allclose(there[:, inside, 9:-7], here[:, inside, 8:-8], atol=1e-3, rtol=1e-3)
 
 
 def test_colours_are_told_apart() -> None:

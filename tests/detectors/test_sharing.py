@@ -7,23 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from blemish.runtime.sessions import threads
 
 from blemish.detectors import HETMM
-from blemish.errors import ParameterError
+from blemish.errors import ImageArrayError, ParameterError
+from blemish.graphs.sessions import threads
 from blemish.inspector import Inspector
 from common import SIZE, picture
 
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two exported bundles of different parts, templates and sizes of the set."""
+    """Two bundles of different parts and numbers of templates."""
     folder = tmp_path_factory.mktemp("bundles")
     found = []
     for number, seeds in enumerate((range(4), range(40, 47))):
-        made = Inspector(HETMM(sheets=None), size=SIZE, device="cpu")
+        made = Inspector(HETMM(sheets=None, backbone="filterbank"), size=SIZE, device="cpu")
         made.fit([picture(seed) for seed in seeds])
-        made.export(folder / f"{number}.blemish")
+        made.save(folder / f"{number}.blemish")
         found.append(folder / f"{number}.blemish")
     return found
 
@@ -41,9 +41,12 @@ def test_threads_and_bundles_do_not_mix(bundles: list[Path]) -> None:
         assert result.score == wanted[bundle][probe]
 
 
-def test_a_thread_sees_a_version_whole_while_another_updates(bundles: list[Path]) -> None:
+@pytest.mark.parametrize("memory", [None, 1])
+def test_a_thread_sees_a_version_whole_while_another_updates(
+    memory: int | None, bundles: list[Path]
+) -> None:
     """Results during hot updates are those of one version, score and number."""
-    made = Inspector.load(bundles[0])
+    made = Inspector.load(bundles[0], memory=memory)
     probe = picture(60, "missing")
     with ThreadPoolExecutor(2) as pool:
         looking = [pool.submit(made.inspect, probe)]
@@ -58,10 +61,10 @@ def test_a_thread_sees_a_version_whole_while_another_updates(bundles: list[Path]
 
 
 def test_an_image_of_the_wrong_shape_is_refused(bundles: list[Path]) -> None:
-    """An engine is told the size it takes, not left to the runtime."""
-    engine = Inspector.load(bundles[0]).snapshot().engine
-    with pytest.raises(Exception, match="take images of shape"):
-        engine.maps([np.zeros((SIZE, SIZE + 2, 3), np.float32)])
+    """A detector is told the size it takes, not left to the runtime."""
+    detector = Inspector.load(bundles[0]).detector
+    with pytest.raises(ImageArrayError, match="take images of shape"):
+        detector.maps([np.zeros((SIZE, SIZE + 2, 3), np.float32)])
 
 
 def test_threads_are_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

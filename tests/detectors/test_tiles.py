@@ -1,25 +1,25 @@
-"""Large images in tiles: one verdict, boxes in the image's pixels, on both floors."""
+"""Large images in tiles: one verdict, boxes in the image's pixels, templates of each place."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from blemish.learning import once
-from blemish.learning.tiles import fitted_tiles
 
-from blemish.detectors import HETMM, TiledEngine
+from blemish.detectors import HETMM, TiledDetector
+from blemish.detectors import tile_learning as learning
+from blemish.detectors.tile_learning import fit_tiles
 from blemish.errors import BlemishError, ImageError, ParameterError
 from blemish.imaging import TiledView, Tiling, View
 from blemish.inspector import Inspector
-from blemish.train.tfanet import TFANet
 
 HEIGHT, WIDTH, TILE, SIZE = 120, 200, 80, 32
+FAST: dict[str, Any] = {"backbone": "filterbank", "pool": (1, 1, 1)}
 
 
 def large(seed: int, flaw: tuple[int, int] | None = None) -> np.ndarray:
@@ -37,7 +37,7 @@ def large(seed: int, flaw: tuple[int, int] | None = None) -> np.ndarray:
 @pytest.fixture(scope="module")
 def tiled() -> Inspector:
     """An inspector of twenty large pictures, calibrated at 0.05."""
-    made = Inspector(HETMM(sheets=None), size=SIZE, tile=TILE, device="cpu")
+    made = Inspector(HETMM(sheets=None, **FAST), size=SIZE, tile=TILE, device="cpu")
     return made.fit([large(seed) for seed in range(20)]).calibrate(false_alarm_rate=0.05)
 
 
@@ -53,23 +53,45 @@ def test_a_flaw_is_boxed_where_it_is(tiled: Inspector, flaw: tuple[int, int]) ->
     assert tiled.inspect(large(51)).score < result.score / 2
 
 
-def test_tiles_are_saved_updated_and_exported(tiled: Inspector, tmp_path: Path) -> None:
-    """Loading gives the same bits, the export PyTorch's maps, and an update works on both."""
+@pytest.mark.parametrize("memory", [None, 1])
+def test_tiles_are_saved_and_updated(tiled: Inspector, memory: int | None, tmp_path: Path) -> None:
+    """Loading gives the same bits, and so it does after an update."""
     tiled.save(tmp_path / "part")
-    again = Inspector.load(tmp_path / "part", device="cpu")
+    again = Inspector.load(tmp_path / "part", device="cpu", memory=memory)
+    assert isinstance(again.detector, TiledDetector)
     probe = large(52, (30, 70))
     wanted = tiled.inspect(probe)
-    assert np.array_equal(again.inspect(probe).anomaly_map, wanted.anomaly_map)
-    again.export(tmp_path / "line")
-    line = Inspector.load(tmp_path / "line")
-    found = line.inspect(probe)
-    np.testing.assert_allclose(found.anomaly_map, wanted.anomaly_map, atol=1e-5)
-    assert [r.box for r in found.regions] == [r.box for r in wanted.regions]
-    for made in (again, line):
-        made.update(add=[probe])
-        assert made.inspect(probe).score == pytest.approx(0, abs=1e-4)
-    line.save(tmp_path / "line")
-    assert Inspector.load(tmp_path / "line").inspect(probe).score == line.inspect(probe).score
+    np.testing.assert_array_equal(again.inspect(probe).anomaly_map, wanted.anomaly_map)
+    assert [r.box for r in again.inspect(probe).regions] == [r.box for r in wanted.regions]
+    again.update(add=[probe])
+    assert again.inspect(probe).score == pytest.approx(0, abs=1e-4)
+    again.save(tmp_path / "part")
+    assert Inspector.load(tmp_path / "part").inspect(probe).score == again.inspect(probe).score
+
+
+def test_windows_are_chosen_once_for_all_tiles(tmp_path: Path) -> None:
+    """Every tile searches alike, for they share one graph, so a bundle brings every bit back."""
+    options = {**FAST, "levels": (1, 2), "pool": (1, 1), "windows": "auto", "sheets": None}
+    made = Inspector(HETMM(**options), size=SIZE, tile=TILE, device="cpu")
+    made.fit([large(seed) for seed in range(6)])
+    assert isinstance(made.detector, TiledDetector)
+    choices = {str(tile.choice_) for tile in made.detector.tiles if isinstance(tile, HETMM)}
+    assert len(choices) == 1
+    assert made.detector.decisions()["windows"] in choices
+    for tile in made.detector.tiles:
+        assert tile.graphs() == made.detector.graphs()
+    made.save(tmp_path / "part")
+    again, probe = Inspector.load(tmp_path / "part", device="cpu"), large(52, (30, 70))
+    np.testing.assert_array_equal(again.inspect(probe).anomaly_map, made.inspect(probe).anomaly_map)
+
+
+def test_a_tile_left_out_is_a_tile_never_seen(tiled: Inspector) -> None:
+    """Calibration leaves an image out of every tile: the map is that of a set without it."""
+    detector, images = tiled.detector, Counted()
+    assert isinstance(detector, TiledDetector)
+    (found,) = detector.calibration_maps(images, [3], [3])
+    wanted = detector.removed([3]).maps([images[3]])
+    np.testing.assert_allclose(found, wanted, atol=1e-5, rtol=0)
 
 
 def test_an_image_of_another_size_is_refused(tiled: Inspector) -> None:
@@ -79,10 +101,11 @@ def test_an_image_of_another_size_is_refused(tiled: Inspector) -> None:
 
 
 def test_what_has_no_templates_has_no_tiles() -> None:
-    """TFA-Net would need a network a tile: it is refused before the work."""
-    made = Inspector(TFANet(), size=SIZE, tile=TILE, device="cpu")
-    with pytest.raises(ParameterError, match="tiles need templates"):
-        made.fit([large(seed) for seed in range(2)])
+    """TFA-Net would need a network a tile: it is refused before an image is read."""
+    images, other = Counted(), SimpleNamespace(method="tfanet")
+    with pytest.raises(ParameterError, match="tiles need templates of their own, which tfanet"):
+        images.fitted(other)  # type: ignore[arg-type]
+    assert not images.read
 
 
 class Counted(Sequence[Any]):
@@ -101,25 +124,25 @@ class Counted(Sequence[Any]):
         self.read[index] += 1
         return self.images[index]
 
-    def fitted(self, detector: HETMM) -> TiledEngine:
-        return fitted_tiles(detector, self, self.tiling, device=torch.device("cpu"), seed=0)
+    def fitted(self, detector: HETMM) -> TiledDetector:
+        return fit_tiles(detector, self, self.tiling, device="cpu")
 
 
 @pytest.mark.parametrize("options", [{"sheets": 3}, {"sheets": 3, "windows": "auto"}])
 def test_each_image_is_read_once(options: dict[str, Any]) -> None:
     """However many tiles look at it, and however often: reading a large image is the slow part."""
     images = Counted()
-    images.fitted(HETMM(**options))
+    images.fitted(HETMM(**FAST, **options))
     assert set(images.read.values()) == {1}
 
 
 def test_images_beyond_the_memory_lie_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for two of six images the others are read from a file: once, and to the bit."""
     images = Counted()
-    wanted = images.fitted(HETMM(sheets=None)).state()
+    wanted = images.fitted(HETMM(sheets=None, **FAST)).state()
     again = Counted()
-    monkeypatch.setattr(once, "IN_MEMORY", 2 * images.images[0].nbytes)
-    found = again.fitted(HETMM(sheets=None)).state()
+    monkeypatch.setattr(learning, "IN_MEMORY", 2 * images.images[0].nbytes)
+    found = again.fitted(HETMM(sheets=None, **FAST)).state()
     assert set(again.read.values()) == {1}
     for part, tensors in wanted.items():
         for name, value in tensors.items():
@@ -129,18 +152,18 @@ def test_images_beyond_the_memory_lie_in_a_file(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit into memory or the temporary folder is an error that says what helps."""
-    monkeypatch.setattr(once, "IN_MEMORY", 0)
+    monkeypatch.setattr(learning, "IN_MEMORY", 0)
     with Path("/dev/full").open("r+b", 0) as full:
         monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: full)
         with pytest.raises(BlemishError, match=r"tiles' scratch file.*No space.*fewer good"):
-            Counted().fitted(HETMM())
+            Counted().fitted(HETMM(**FAST))
 
 
 def test_an_update_reads_each_image_once(tiled: Inspector) -> None:
     """New templates of all tiles come from one reading, and are those of one image at a time."""
-    engine, images = tiled.snapshot().engine, Counted()
-    found = engine.sheets_of(images, [4, 1])
+    detector, images = tiled.detector, Counted()
+    found = detector.sheets_of(images, [4, 1])
     assert images.read == {4: 1, 1: 1}
     for number, position in enumerate([4, 1]):
-        for name, value in engine.sheets_of(images, [position]).items():
+        for name, value in detector.sheets_of(images, [position]).items():
             np.testing.assert_array_equal(found[name][number], value[0])

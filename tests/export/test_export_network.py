@@ -7,29 +7,32 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-import torch
 
-from blemish.errors import ExportError
-from blemish.export.network import network_graph
+from blemish.graphs.sessions import OnnxSession
+
+pytest.importorskip("torch", reason="TFA-Net is trained with blemish[train]")
+
 from blemish.train.tfanet import TFANet
-from common import SIZE
+from blemish.train.tfanet.export import network_graph
 
-TINY = {"dim": 32, "depth": 2, "heads": 2, "fdrm_dim": 16, "fdrm_depth": 1, "fdrm_heads": 2}
+TINY: dict[str, Any] = {
+    "dim": 32, "depth": 2, "heads": 2, "fdrm_dim": 16, "fdrm_depth": 1, "fdrm_heads": 2,
+    "backbone": "filterbank",
+}  # fmt: skip
 
 
 def fit(good_images: list[np.ndarray], **options: Any) -> TFANet:
     """A small network after two passes over nine parts."""
     settings = {**TINY, "grid": 16, "epochs": 2, "calibration_share": 0.0, **options}
-    return TFANet(**settings).fit(good_images[:9])
+    return TFANet(**settings).fit(good_images[:9], device="cpu")
 
 
 def check(detector: TFANet, image: np.ndarray) -> onnx.ModelProto:
     """The graph's map of one image [H, W, 3] against the detector's, to 1e-4 of its largest."""
-    graph = network_graph(detector, image.shape[:2])
-    (found,) = onnxruntime.InferenceSession(graph).run(["anomaly_map"], {"image": image[None]})
-    expected = detector.anomaly_maps(torch.from_numpy(image[None]).permute(0, 3, 1, 2)).numpy()
+    graph = network_graph(detector)
+    found = OnnxSession(graph, "network").run({"image": image[None]})["anomaly_map"]
+    expected = detector.maps([image])
     assert found.shape == expected.shape == (1, *image.shape[:2])
     assert expected.max() > 0
     np.testing.assert_allclose(found, expected, atol=1e-4 * expected.max())
@@ -50,7 +53,7 @@ def check(detector: TFANet, image: np.ndarray) -> onnx.ModelProto:
         {"score": "cosine", "sigma": 0.0},
         {"score": "sum5", "image_score": "max"},
         {"score_order": "multiply-then-smooth", "depth": 1},
-        {"backbone": "random:resnet18", "grid": 8},  # four levels, the stem's pooled
+        {"backbone": "efficientnet_lite0", "grid": 8},  # four levels, from stride 2
     ],
     ids=str,
 )
@@ -70,11 +73,11 @@ def test_a_view_that_is_no_square(good_images: list[np.ndarray]) -> None:
 def test_half_precision_computes_in_float32(good_images: list[np.ndarray]) -> None:
     """A network that inspects in bfloat16 has no bfloat16 in its graph, and the same weights."""
     detector = fit(good_images)
-    expected = network_graph(detector, (SIZE, SIZE))
+    expected = network_graph(detector)
     detector.network_.config = detector.network_.config.with_overrides(
         {"inference_precision": "bf16"}
     )
-    assert network_graph(detector, (SIZE, SIZE)) == expected
+    assert network_graph(detector) == expected
 
 
 def test_everything_constant_is_computed_before(good_images: list[np.ndarray]) -> None:
@@ -86,11 +89,27 @@ def test_everything_constant_is_computed_before(good_images: list[np.ndarray]) -
     check(detector, good_images[8])
 
 
-def test_a_backbone_from_a_file_is_refused(good_images: list[np.ndarray], tmp_path: Path) -> None:
-    """The sentence says which method can be exported with it."""
-    from test_export_features import file_graph
+def test_the_detector_is_left_as_it_was(good_images: list[np.ndarray]) -> None:
+    """Writing the graph changes no bit of what the detector gives."""
+    detector = fit(good_images)
+    before = detector.maps(good_images[9:])
+    network_graph(detector)
+    np.testing.assert_array_equal(detector.maps(good_images[9:]), before)
 
-    onnx.save(file_graph(18), tmp_path / "net.onnx")
-    detector = fit(good_images, backbone=str(tmp_path / "net.onnx"), feature_levels=(1, 2), grid=8)
-    with pytest.raises(ExportError, match="HETMM"):
-        network_graph(detector, (SIZE, SIZE))
+
+def test_a_backbone_from_a_file(good_images: list[np.ndarray], tmp_path: Path) -> None:
+    """Its graph becomes part of the whole one."""
+    weights = np.random.default_rng(0).standard_normal((8, 3, 8, 8)).astype(np.float32)
+    value = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["x", "w"], ["map"], strides=[8, 8])],
+        "one",
+        [onnx.helper.make_tensor_value_info("x", value, ["n", 3, "h", "w"])],
+        [onnx.helper.make_tensor_value_info("map", value, ["n", 8, "a", "b"])],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    opset = [onnx.helper.make_opsetid("", 13)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    options = {"backbone": str(tmp_path / "net.onnx"), "feature_levels": (1,), "grid": 8}
+    check(fit(good_images, **options), good_images[9])

@@ -33,7 +33,7 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where the parts, bundle and page go.")
     ] = Path("demo"),
-    backbone: options.Backbone = "filterbank",
+    backbone: options.Backbone = "efficientnet_lite0",
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
 ) -> None:

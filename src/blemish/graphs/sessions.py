@@ -47,6 +47,7 @@ class OnnxSession:
                 f"{where} cannot be loaded by ONNX Runtime {onnxruntime.__version__} "
                 f"({first_line(error)}); make it again"
             ) from error
+        self._where, self._error_type = where, error_type
         self.inputs = [each.name for each in self._session.get_inputs()]
         self.outputs = [each.name for each in self._session.get_outputs()]
 
@@ -55,7 +56,12 @@ class OnnxSession:
     ) -> dict[str, npt.NDArray[np.float32]]:
         """All outputs by name, or those asked for."""
         names = self.outputs if outputs is None else list(outputs)
-        found = self._session.run(names, dict(inputs))
+        try:
+            found = self._session.run(names, dict(inputs))
+        except Exception as error:  # as above: a foreign graph that takes other images, say
+            raise self._error_type(
+                f"{self._where} cannot be run by ONNX Runtime ({first_line(error)}); make it again"
+            ) from error
         return dict(zip(names, found, strict=True))
 
 
@@ -68,7 +74,7 @@ def onnx_options() -> Any:
     # An inspector has two graphs with a pool of threads each; those that spin after their own
     # graph is done would take the cores from the other.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors only: warnings speak of the graph's making
+    options.log_severity_level = 4  # nothing: errors are raised, warnings tell of its making
     return options
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hetmm_tools import fitted_with
 
 from blemish.detectors import HETMM, parse_settings
 from blemish.errors import ParameterError
 from blemish.imaging.augmentation import ANGLES, SHIFTS, Copy, copies
 from blemish.inspector import Inspector
-from hetmm_tools import fitted_with
 
 IMAGE = np.random.default_rng(0).random((24, 32, 3), np.float32)
 
@@ -126,6 +129,30 @@ def test_augmented_templates_survive_the_bundle(parts: Path, tmp_path: Path) -> 
     loaded = Inspector.load(tmp_path / "part.blemish", device="cpu")
     assert loaded.inspect(images[1]).score == inspector.inspect(images[1]).score
     assert len(loaded.templates) == 3
+
+
+class Counted(Sequence[Any]):
+    """Images, and how often each was read."""
+
+    def __init__(self, images: list[np.ndarray]) -> None:
+        self.images, self.read = images, Counter[int]()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Any) -> Any:
+        self.read[index] += 1
+        return self.images[index]
+
+
+def test_an_image_is_read_once_for_all_its_copies(good_images: list[np.ndarray]) -> None:
+    """Decoding is the slow part: copies are made of the same pixels, in `fit` and in updates."""
+    images = Counted(good_images[:4])
+    fitted = fitted_with(images, sheets=None, augment=("rotate", "flip-h"))
+    assert images.read == {0: 2, 1: 1, 2: 1, 3: 1}  # the first one's size is looked at before
+    images.read.clear()
+    fitted.sheets_of(images, [1, 3])
+    assert images.read == {1: 1, 3: 1}
 
 
 def test_an_unknown_augmentation_is_refused(good_images: list[np.ndarray]) -> None:

@@ -6,12 +6,12 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from hetmm_tools import Doubles, Floats, unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.detectors.hetmm.coreset import k_centre
 from blemish.errors import ParameterError
-from hetmm_tools import Doubles, Floats, unit
 
 # Distances near 0 are square roots of cosines' roundings: sqrt(2 * 2^-23) and a little.
 CLOSE = 1e-3

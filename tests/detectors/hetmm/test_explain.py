@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hetmm_tools import CLOSE, fitted_with, near, sheets_in
 
 from blemish.detectors import HETMM
 from blemish.detectors.hetmm.explain import PATCH, find_witnesses, peak
 from blemish.errors import ImageArrayError, NotFittedError, ParameterError
 from blemish.imaging.contact import below, beside, captioned, contact_sheet
-from hetmm_tools import CLOSE, fitted_with, near, sheets_in
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_prototypes_name_the_image_they_come_from(good_images: list[np.ndarray])
         features = detector.features(good_images[position])
         ((*_, witness, _),) = find_witnesses(detector, features, [(40, 30)])  # level 3, forward
         own = detector.sets_[2]
-        vectors, samples = own.at(*(round(value * 3 / 63) for value in (30, 40)))
+        _, samples = own.at(*(round(value * 3 / 63) for value in (30, 40)))
         if position in samples:
             assert witness.template == position
         assert witness.template < 6

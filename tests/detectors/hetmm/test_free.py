@@ -6,6 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hetmm_tools import (
+    CLOSE,
+    Doubles,
+    Floats,
+    fitted_with,
+    forward_by_loops,
+    free_set,
+    matcher,
+    sheet_set,
+    unit,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,17 +35,6 @@ from blemish.detectors.hetmm.templates import FreeSet
 from blemish.errors import CalibrationError
 from blemish.imaging import silent
 from blemish.inspector import Inspector
-from hetmm_tools import (
-    CLOSE,
-    Doubles,
-    Floats,
-    fitted_with,
-    forward_by_loops,
-    free_set,
-    matcher,
-    sheet_set,
-    unit,
-)
 
 TEXTURE = {"levels": (2, 3), "forward": (0, "map"), "backward": (0, 0)}
 TEXTURE |= {"alpha": (0.5, 0.5), "level_weights": (1.0, 1.0)}

@@ -7,6 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hetmm_tools import (
+    CLOSE,
+    backward_by_loops,
+    fitted_with,
+    forward_by_loops,
+    sheets_in,
+)
 
 from blemish.backbones import WeightStore
 from blemish.bundle import BackboneRecord
@@ -23,13 +30,6 @@ from blemish.errors import (
 )
 from blemish.graphs.sessions import OnnxSession
 from blemish.inspector import Inspector
-from hetmm_tools import (
-    CLOSE,
-    backward_by_loops,
-    fitted_with,
-    forward_by_loops,
-    sheets_in,
-)
 
 
 def restored(made: HETMM, memory: int | None = None) -> HETMM:
@@ -181,6 +181,17 @@ def test_the_last_template_cannot_be_removed(good_images: list[np.ndarray]) -> N
     assert detector.removed([1]).templates == 1
 
 
+@pytest.mark.parametrize("positions", [[4], [-1], [0, 9], [1, 1]])
+@pytest.mark.parametrize("selection", ["spaced", "kcenter"])
+def test_templates_that_are_not_there_cannot_be_removed(
+    selection: str, positions: list[int], good_images: list[np.ndarray]
+) -> None:
+    """A number beyond the templates, or one told twice, is refused: none goes unseen."""
+    detector = fitted_with(good_images[:4], sheets=3, selection=selection)
+    with pytest.raises(ParameterError, match="cannot be removed: there are"):
+        detector.removed(positions)
+
+
 def test_sheets_that_do_not_fit_are_refused(good_images: list[np.ndarray]) -> None:
     """A level that is missing, or too few sheets, are told before anything changes."""
     detector = fitted_with(good_images[:3])
@@ -249,9 +260,7 @@ def test_no_images_are_refused() -> None:
 def test_views_need_not_be_square(shape: tuple[int, int]) -> None:
     """Height and width keep their places from the image to the map."""
     rng = np.random.default_rng(0)
-    images = [
-        cv2.GaussianBlur(rng.random((*shape, 3), np.float32), (0, 0), 3) for _ in range(4)
-    ]
+    images = [cv2.GaussianBlur(rng.random((*shape, 3), np.float32), (0, 0), 3) for _ in range(4)]
     detector = fitted_with(images[:3], sheets=None, sigma=0.0)
     assert float(np.abs(detector.maps(images[:1])).max()) < 10 * CLOSE
     flawed = images[0].copy()

@@ -6,6 +6,20 @@ import sys
 
 import numpy as np
 import pytest
+from hetmm_tools import (
+    CLOSE,
+    Floats,
+    backward_by_loops,
+    by_pixel,
+    fitted_with,
+    forward_by_loops,
+    free_set,
+    level_of,
+    matcher,
+    sheet_set,
+    unit,
+    volume_by_loops,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,24 +31,14 @@ from blemish.detectors.hetmm.matching import (
     backward_distances,
     forward_distances,
     make_matcher,
+    map_graph,
     match_graph,
     volume,
 )
 from blemish.detectors.hetmm.nearest import backward_match, forward_match, to_cell
-from blemish.errors import MissingExtraError
-from hetmm_tools import (
-    CLOSE,
-    Floats,
-    backward_by_loops,
-    by_pixel,
-    fitted_with,
-    forward_by_loops,
-    free_set,
-    matcher,
-    sheet_set,
-    unit,
-    volume_by_loops,
-)
+from blemish.detectors.maps import enlarge
+from blemish.errors import MissingExtraError, ParameterError
+from blemish.graphs.sessions import OnnxSession
 
 
 def cosines_of(query: Floats, sheets: Floats, reach: int, by: Matcher | None = None) -> Floats:
@@ -256,6 +260,31 @@ def test_the_processor_is_used_unless_a_gpu_is_asked_for(device: str) -> None:
     assert isinstance(make_matcher(match_graph(), device), GraphMatcher)
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:a", "mps", ""])
+def test_a_device_that_there_is_not_is_refused(device: str) -> None:
+    """What is neither the processor nor a GPU by its number is one sentence."""
+    with pytest.raises(ParameterError, match="give auto, cpu, cuda or cuda:N"):
+        make_matcher(match_graph(), device)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 4.0])
+def test_the_map_graph_is_the_enlarged_levels_sum(sigma: float) -> None:
+    """S = sum_l lambda_l A_l, each at the view's size and smoothed, on sides that differ."""
+    rng = np.random.default_rng(0)
+    shapes, weights = [(16, 9), (4, 3), (1, 1)], [1.0, 0.25, 2.0]
+    levels, inputs = [], {}
+    for number, (shape, weight) in enumerate(zip(shapes, weights, strict=True), start=1):
+        named = {"number": number, "features": f"level{number}", "weight": weight}
+        levels.append(level_of(unit(1, 2, *shape), **named))
+        inputs[f"level{number}"] = rng.random(shape, np.float32)
+    found = OnnxSession(map_graph(levels, (40, 33), sigma), "map").run(inputs)["anomaly_map"]
+    wanted = sum(
+        weight * enlarge(distances, (40, 33), sigma)
+        for weight, distances in zip(weights, inputs.values(), strict=True)
+    )
+    np.testing.assert_allclose(found, wanted, atol=3 * CLOSE, rtol=0)
+
+
 def test_a_gpu_without_pytorch_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, good_images: list[np.ndarray]
 ) -> None:
@@ -265,6 +294,13 @@ def test_a_gpu_without_pytorch_is_one_sentence(
     said = r"matching on cuda.*pip install 'blemish\[train\]', or use --device cpu"
     with pytest.raises(MissingExtraError, match=said):
         make_matcher(match_graph(), "cuda")
+
+    class Untouchable(list):
+        def __getitem__(self, index: object) -> np.ndarray:
+            raise AssertionError("an image was read")
+
+    with pytest.raises(MissingExtraError, match=said):
+        HETMM().fit(Untouchable(good_images), device="cuda")
     assert HETMM(backbone="filterbank").fit(good_images[:2], device="cpu").templates == 2
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hetmm_tools import Doubles, Floats
 
 from blemish.backbones import LevelFeatures, create_backbone, features_graph
 from blemish.detectors.hetmm.optics import optics_graph, optics_labels
 from blemish.errors import MissingExtraError, ParameterError
 from blemish.graphs.sessions import OnnxSession
-from hetmm_tools import Doubles, Floats
 
 Labels = np.ndarray
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hetmm_tools import Floats, by_pixel, fitted_with, level_of, matcher, sheet_set, unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemish.detectors.hetmm import vectors
+from blemish.detectors.hetmm import detector, learning, vectors
 from blemish.detectors.hetmm.templates import TemplateSet
 from blemish.detectors.hetmm.vectors import (
     MemoryVectors,
@@ -24,13 +25,13 @@ from blemish.detectors.hetmm.vectors import (
     make_vectors,
 )
 from blemish.errors import BlemishError
-from hetmm_tools import Floats, by_pixel, fitted_with, level_of, matcher, sheet_set, unit
 
 
 @pytest.fixture
 def tiny_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mebibyte of four bytes, and bands of a few pixels: small sets go to files, in pieces."""
-    monkeypatch.setattr(vectors, "MEBIBYTE", 4)
+    monkeypatch.setattr(detector, "MEBIBYTE", 4)
+    monkeypatch.setattr(learning, "MEBIBYTE", 4)
     monkeypatch.setattr(vectors, "BAND_BYTES", 300)
 
 
@@ -168,11 +169,13 @@ def test_bands_cover_all_pixels_once() -> None:
 
 def test_default_limit_is_none() -> None:
     """Without a limit every set is in memory, however large; at the limit it still is."""
-    shape, band = (1, 1, 1 << 18), lambda start, stop: np.zeros((stop - start, 1, 1 << 18))
-    assert isinstance(make_vectors(shape, band, None), MemoryVectors)
-    assert isinstance(make_vectors(shape, band, 1), MemoryVectors)
-    longer = (2, *shape[1:])
-    assert isinstance(make_vectors(longer, band, 1), ScratchVectors)
+
+    def band(start: int, stop: int) -> Floats:
+        return np.zeros((stop - start, 5, 7), np.float32)
+
+    assert isinstance(make_vectors((3, 5, 7), band, None), MemoryVectors)
+    assert isinstance(make_vectors((3, 5, 7), band, 4 * 3 * 5 * 7), MemoryVectors)
+    assert isinstance(make_vectors((3, 5, 7), band, 4 * 3 * 5 * 7 - 1), ScratchVectors)
 
 
 @pytest.mark.usefixtures("tiny_limits")
@@ -190,15 +193,16 @@ def test_a_limited_detector_gives_the_same_maps(
     more = limited.added(limited.sheets_of(probe, [0]), 1)
     assert all(isinstance(own.vectors, ScratchVectors) for own in more.sets_)
     assert more.maps(probe).max() < 1e-5
-    np.testing.assert_array_equal(more.removed([8 if selection == "kcenter" else 5]).maps(probe),
-                                  free.maps(probe))
+    np.testing.assert_array_equal(
+        more.removed([8 if selection == "kcenter" else 5]).maps(probe), free.maps(probe)
+    )
 
 
 MEASURE = """
 import resource
 import numpy as np
 from blemish.bundle import Level
-from blemish.detectors.hetmm import vectors
+from blemish.detectors.hetmm import detector, learning, vectors
 from blemish.detectors.hetmm.matching import GraphMatcher, match_graph
 from blemish.detectors.hetmm.templates import TemplateSet
 rng = np.random.default_rng(0)
@@ -208,10 +212,10 @@ matcher = GraphMatcher(match_graph())
 query = rng.standard_normal((64, 64, 64), np.float32)
 def band(count):
     return lambda start, stop: rng.standard_normal((stop - start, 64, count), np.float32)
-warm = TemplateSet(level, vectors.make_vectors((4096, 64, 16), band(16), 8), None, 8)
+warm = TemplateSet(level, vectors.make_vectors((4096, 64, 16), band(16), 8 << 20), None, 8 << 20)
 warm.extended(rng.standard_normal((1, 64, 64, 64)), np.array([16])).distances(matcher, query)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-own = TemplateSet(level, vectors.make_vectors((4096, 64, 200), band(200), 8), None, 8)
+own = TemplateSet(level, vectors.make_vectors((4096, 64, 200), band(200), 8 << 20), None, 8 << 20)
 own.extended(rng.standard_normal((1, 64, 64, 64)), np.array([200])).distances(matcher, query)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """

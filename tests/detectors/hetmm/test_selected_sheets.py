@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hetmm_tools import CLOSE, fitted_with, sheets_in
 
 from blemish.detectors import HETMM
 from blemish.detectors.hetmm.selection import METHODS, select
 from blemish.detectors.hetmm.templates import TemplateSet
 from blemish.inspector import Inspector
-from hetmm_tools import CLOSE, fitted_with, sheets_in
 
 SIZE = 64
 FAST = {"backbone": "filterbank", "levels": (2, 3)}

@@ -7,11 +7,11 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from hetmm_tools import Doubles, Floats
 
 from blemish.detectors.hetmm import optics, selection
 from blemish.detectors.hetmm.selection import METHODS, WHOLE_SHEETS, Method, select, whole_sheets
 from blemish.errors import MissingExtraError, ParameterError
-from hetmm_tools import Doubles, Floats
 
 BY_PIXEL = [name for name in METHODS if name not in WHOLE_SHEETS]
 

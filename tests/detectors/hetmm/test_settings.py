@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hetmm_tools import fitted_with
 
 from blemish.detectors import HETMM, parse_settings
 from blemish.detectors.base import check_settings
 from blemish.detectors.hetmm import HetmmConfig
 from blemish.detectors.hetmm.settings import PRESETS
 from blemish.errors import BlemishError, ParameterError
-from hetmm_tools import fitted_with
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -45,18 +45,13 @@ def test_what_was_given_goes_before_the_preset() -> None:
 
 @pytest.mark.parametrize(
     ("levels", "rows"),
-    [((2,), (2,)), ((1, 3), (1, 3)), ((0, 1, 2, 3, 4), (1, 1, 2, 3, 3)), ((7,), (3,)), ((), ())],
+    [((2,), (2,)), ((1, 3), (1, 3)), ((0, 1, 2, 3, 4), (1, 1, 2, 3, 3)), ((7,), (3,))],
 )
 def test_levels_of_any_number_take_the_nearest_row(
     levels: tuple[int, ...], rows: tuple[int, ...]
 ) -> None:
-    """A level beyond the table is matched as the nearest in it; none at all is refused."""
-    config = HetmmConfig(levels=levels)
-    if not levels:
-        with pytest.raises(ParameterError):
-            config.resolved()
-        return
-    found = config.resolved()
+    """A level beyond the table is matched as the nearest in it."""
+    found = HetmmConfig(levels=levels).resolved()
     assert found.forward == tuple(PRESETS["default"][row].forward for row in rows)
     assert found.pool == tuple(PRESETS["default"][row].pool for row in rows)
     assert found.on == list(range(len(levels)))
@@ -128,6 +123,7 @@ REFUSED = [
     ({"components": 0}, "vectors and components must be at least 1"),
     ({"augment": "twist"}, "augment has no 'twist'"),
     ({"taps": "none"}, "taps is 'none'"),
+    ({"levels": ()}, "levels is empty; give at least one"),
     ({"levels": (2, 1)}, r"levels are \[2, 1\]; give increasing whole numbers"),
     ({"levels": (1, 1)}, r"levels are \[1, 1\]; give increasing whole numbers"),
     ({"levels": (1, 9)}, "efficientnet_lite0 has the levels .*1, 9"),
@@ -214,9 +210,7 @@ def test_settings_of_the_wrong_kind(setting: str) -> None:
 
 
 @pytest.mark.parametrize("levels", [(1,), (2, 3), (1, 2, 3)])
-def test_any_levels_can_be_matched(
-    levels: tuple[int, ...], good_images: list[np.ndarray]
-) -> None:
+def test_any_levels_can_be_matched(levels: tuple[int, ...], good_images: list[np.ndarray]) -> None:
     """A detector of one, two or three levels has their sets, and finds what it knows."""
     detector = fitted_with(good_images[:3], levels=levels)
     assert [own.level.number for own in detector.sets_] == list(levels)

@@ -6,13 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from blemish.detectors.hetmm.detector import restore_sets
-from blemish.detectors.hetmm.selection import select
-from blemish.detectors.hetmm.templates import FreeSet, TemplateSet, copy_numbers
-from blemish.errors import BundleError, CalibrationError, ParameterError
 from hetmm_tools import (
     CLOSE,
     Floats,
@@ -27,6 +20,13 @@ from hetmm_tools import (
     sheets_in,
     unit,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blemish.detectors.hetmm.detector import restore_sets
+from blemish.detectors.hetmm.selection import select
+from blemish.detectors.hetmm.templates import FreeSet, TemplateSet, copy_numbers
+from blemish.errors import BundleError, CalibrationError, ParameterError
 
 C, H, W = 6, 5, 7
 
@@ -82,6 +82,14 @@ def test_distances_are_the_weighted_sum_of_both_directions(
     np.testing.assert_allclose(distances(made, query), wanted, atol=CLOSE, rtol=0)
 
 
+def test_a_window_far_beyond_the_map_costs_no_more_than_the_map() -> None:
+    """Its patches would take gigabytes; what lies on the map is all that it sees."""
+    every, query = sheets(3), sheets(1, seed=1)[0]
+    made = sheet_set(every, forward=50_000, backward=499)
+    wanted = 0.5 * forward_by_loops(query, every, 6) + 0.5 * backward_by_loops(query, every, 6)
+    np.testing.assert_allclose(distances(made, query), wanted, atol=CLOSE, rtol=0)
+
+
 @settings(deadline=None, max_examples=20)
 @given(count=st.integers(1, 4), height=st.integers(1, 4), width=st.integers(1, 4))
 def test_a_template_scores_nothing(count: int, height: int, width: int) -> None:
@@ -114,9 +122,7 @@ def test_leaving_a_sample_out_masks_its_prototypes(method: Any) -> None:
     made = sheet_set(taken(every, sources), sources, forward=1, backward=1)
     # Each of its prototypes replaced by another of the same pixel, which changes no maximum.
     other = (sources == sample).argmin(axis=0)[None]
-    replaced = np.where(
-        sources == sample, np.take_along_axis(sources, other, axis=0), sources
-    )
+    replaced = np.where(sources == sample, np.take_along_axis(sources, other, axis=0), sources)
     wanted = sheet_set(taken(every, replaced), forward=1, backward=1)
     found = distances(made, query, sample)
     np.testing.assert_allclose(found, distances(wanted, query), atol=CLOSE, rtol=0)
@@ -301,7 +307,7 @@ def test_half_precision_is_close(count: int) -> None:
 )
 def test_templates_that_do_not_fit_the_graph_are_refused(state: dict[str, Any]) -> None:
     """Wrong shapes and types are told with the level, not found by the runtime."""
-    with pytest.raises(BundleError, match="here: .*level 1"):
+    with pytest.raises(BundleError, match=r"here: .*level 1"):
         TemplateSet.from_state(level_of(sheets(1)), state, "here")
 
 
@@ -332,5 +338,5 @@ def test_a_missing_tensor_is_named(kind: str, missing: str) -> None:
     """A bundle without one of a level's tensors says which."""
     made = sheet_set(sheets(2)) if kind == "sheets" else free_set(sheets(2))
     state = {f"{name}1": value for name, value in made.state().items() if name != missing}
-    with pytest.raises(BundleError, match=f"here has no '{missing}1'; fit again"):
+    with pytest.raises(BundleError, match=rf"here has no '{missing}1'; fit again"):
         restore_sets([made.level], state, "here", None)

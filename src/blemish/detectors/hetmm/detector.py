@@ -92,22 +92,25 @@ class HETMM(GraphDetector):
         seed: int = 0,
         progress: Progress = silent,
         backbone: Backbone | None = None,
+        choice: Choice | None = None,
     ) -> Self:
         """Keep features of good images [H, W, 3] as the template set.
 
-        `backbone` is one that is at hand, to be shared; by default it is made. `device` is where
-        matching runs: a GPU only if `cuda` is asked for.
+        `backbone` is one that is at hand, to be shared, `choice` the windows where they were chosen
+        before; by default both are made. `device` is where matching runs: a GPU only if `cuda` is
+        asked for.
         """
         # Loaded by those who learn alone: it makes graphs, which takes a while to import.
         from blemish.detectors.hetmm.learning import learn_backbone, learn_templates
 
         config = self.config.resolved()
         check_enough(len(images), 1, "matching needs a template and")
+        make_matcher(match_graph(), device)  # so that what cannot run is said before the work
         height, width = images[0].shape[:2]
         if backbone is None:
             backbone = learn_backbone(config, images, (height, width), seed, progress)
-        self.choice_ = None
-        if config.windows == "auto":
+        self.choice_ = choice
+        if config.windows == "auto" and choice is None:
             self.choice_ = self._choose_windows(images, backbone, device, seed, progress)
         searched = config.searched(None if self.choice_ is None else self.choice_.taken)
         learned = learn_templates(
@@ -251,8 +254,9 @@ class HETMM(GraphDetector):
         found: dict[str, list[npt.NDArray[np.generic]]] = {}
         progress("learning", 0, len(positions))
         for done, position in enumerate(positions, start=1):
+            image = images[position]
             for each in wanted:
-                levels = self.features(each.apply(images[position]))
+                levels = self.features(each.apply(image))
                 for own, sheet in zip(self.sets_, levels, strict=True):
                     kept = sheet.astype(own.level.dtype)
                     found.setdefault(f"level{own.level.number}", []).append(kept)
@@ -277,6 +281,11 @@ class HETMM(GraphDetector):
 
     def removed(self, positions: Sequence[int]) -> Self:
         """See `Detector.removed`: without their sheets, or prototypes."""
+        if sorted(set(positions) & set(range(self.templates))) != sorted(positions):
+            raise ParameterError(
+                f"the templates {list(positions)} cannot be removed: there are {self.templates}, "
+                "counted from 0"
+            )
         left = self.templates - len(positions)
         if left < 1:
             raise ParameterError("the last template cannot be removed: nothing would be left")

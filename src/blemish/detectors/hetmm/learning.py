@@ -116,8 +116,9 @@ def learn_templates(
     keeps = set(chosen)
     progress("templates", 0, len(every))
     for sample, position in enumerate(every):
+        image = images[position]
         for number, copy in enumerate(made):
-            levels = features(copy.apply(images[position]))
+            levels = features(copy.apply(image))
             for gatherer in gatherers:
                 if isinstance(gatherer, _FreeVectors) or position in keeps:
                     gatherer.add(levels[gatherer.asked.output], sample, number)

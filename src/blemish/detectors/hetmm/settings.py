@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from math import inf
 from typing import Any, Literal, NamedTuple, get_args
 
 from blemish.detectors.hetmm.selection import METHODS, Method
@@ -94,6 +95,8 @@ class HetmmConfig:
             raise ParameterError(
                 f"preset is '{self.preset}'; it must be one of {', '.join(PRESETS)}"
             )
+        if not self.levels:
+            raise ParameterError("levels is empty; give at least one, such as 1 2 3")
         known = PRESETS[self.preset]
         # A level beyond those of the table is matched as the nearest one in it.
         rows = [known[min(known, key=lambda n: abs(n - level))] for level in self.levels]
@@ -101,7 +104,7 @@ class HetmmConfig:
             "pool": self.pool, "forward": self.forward, "backward": self.backward,
             "alpha": self.alpha, "level_weights": self.level_weights,
         }  # fmt: skip
-        columns = dict(zip(given, zip(*rows, strict=True), strict=True)) if rows else given
+        columns = dict(zip(given, zip(*rows, strict=True), strict=True))
         filled: dict[str, Any] = {
             name: columns[name] if value is None else value for name, value in given.items()
         }
@@ -223,9 +226,14 @@ def _check_templates(config: HetmmConfig) -> None:
 
 def _check_numbers(config: HetmmConfig) -> None:
     assert config.alpha is not None
+    assert config.level_weights is not None
     if not 1 <= config.average <= WIDEST or config.average % 2 == 0:
         raise ParameterError(
             f"average is {config.average}; it is an odd whole number of pixels, 1 for none"
+        )
+    if any(not 0 <= value < inf for value in config.level_weights):
+        raise ParameterError(
+            f"level_weights is {list(config.level_weights)}; each value is a number from 0 on"
         )
     if any(not 0 <= value <= 1 for value in config.alpha):
         raise ParameterError(f"alpha is {list(config.alpha)}; each value lies between 0 and 1")

@@ -117,15 +117,18 @@ class TemplateSet(LevelTemplates):
     def distances(self, matcher: Matcher, query: Floats, without: int = -1) -> Floats:
         """See `LevelTemplates.distances`: alpha F + (1 - alpha) B."""
         level = self.level
+        farthest = max(level.height, level.width) - 1  # a wider window sees no more, at its cost
         cosines = volume(
-            matcher, query, self.vectors.band, self.sheets, level.reach,
+            matcher, query, self.vectors.band, self.sheets, min(level.reach, farthest),
             None if without < 0 else lambda start, stop: self._penalty(without, start, stop),
         )  # fmt: skip
         found = np.zeros((level.height, level.width), np.float32)
         if level.forward is not None:
-            found += np.float32(level.alpha) * forward_distances(cosines, level.forward)
+            radius = min(level.forward, farthest)
+            found += np.float32(level.alpha) * forward_distances(cosines, radius)
         if level.backward is not None:
-            found += np.float32(1 - level.alpha) * backward_distances(cosines, level.backward)
+            radius = min(level.backward, farthest)
+            found += np.float32(1 - level.alpha) * backward_distances(cosines, radius)
         if without >= 0 and not np.isfinite(found).all():
             raise CalibrationError(_ALONE)
         return found
