@@ -61,7 +61,7 @@ def explain(
     inspector = Inspector.load(bundle, device=device, max_pixels=max_pixels, memory=memory)
     result = inspector.inspect(image)
     places = _places(inspector, result, asked)
-    batch = to_batch([inspector.view.apply(inspector.read(image))], resolve_device(device))
+    batch = to_batch([inspector.view.apply(inspector.raster(image))], resolve_device(device))
     report = _report(inspector, batch, result, places)
     if output is not None:
         points = [tuple(place["view"]) for place in places]

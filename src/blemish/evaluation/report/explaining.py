@@ -68,7 +68,7 @@ def explain_with(inspectors: Mapping[Path, Inspector]) -> Explain:
 
 
 def _explained(inspector: Inspector, image: Path) -> Pictures:
-    view = inspector.view.apply(inspector.read(image))
+    view = inspector.view.apply(inspector.raster(image))
     batch = to_batch([view], resolve_device(inspector.device))
     return inspector.detector.explain(batch, inspector.template_pictures())
 
