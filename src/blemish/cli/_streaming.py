@@ -119,7 +119,8 @@ def run(
     quiet: bool,
 ) -> NoReturn:
     """Inspect until the source ends or a signal comes, and exit by the results so far."""
-    from blemish.streams import WatchedFolder, inspect_stream
+    from blemish.streams import inspect_stream
+    from blemish.streams.folder import WatchedFolder
 
     as_json = str(json_file) == "-" or (json_file is None and not sys.stdout.isatty())
     quiet = quiet or as_json

@@ -39,6 +39,25 @@ class Raster:
         return self.samples.nbytes
 
 
+def as_read(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Float samples in [0, 1] that hold nothing but 8-bit values as those: uint8.
+
+    So an image shows the same, to the last bit, whether it comes from its file or as what
+    `read_image` made of that.
+    """
+    if samples.dtype != np.float32 or not samples.size:
+        return samples
+    # Nearly all that is not of 8 bits shows so in its first row.
+    found = None if _eight_bits(samples[:1]) is None else _eight_bits(samples)
+    return samples if found is None else found
+
+
+def _eight_bits(samples: npt.NDArray[Any]) -> npt.NDArray[np.uint8] | None:
+    with np.errstate(invalid="ignore"):  # NaN, which equals nothing
+        found = np.rint(samples * np.float32(255)).astype(np.uint8)
+    return found if np.array_equal(to_unit(found), samples) else None
+
+
 def to_unit(samples: npt.NDArray[Any]) -> Pixels:
     """Samples of a raster as float32 in [0, 1]."""
     if samples.dtype == np.uint8:

@@ -26,7 +26,7 @@ from blemish.errors import (
     ParameterError,
 )
 from blemish.imaging.decoding import Samples, ScaleOf, check_size, decode, whole
-from blemish.imaging.raster import Pixels, Raster, to_rgb, to_unit
+from blemish.imaging.raster import Pixels, Raster, as_read, to_rgb, to_unit
 
 Encoded: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 Source: TypeAlias = Encoded | Samples | Raster
@@ -218,11 +218,11 @@ def _plain(samples: Samples, name: str, bit_depth: int | None) -> Samples:
         return np.ascontiguousarray(samples)
     unit = _to_unit(samples, name, bit_depth)
     if is_opaque:
-        return unit
+        return as_read(unit)
     alpha = unit[..., 3:]  # [H, W, 1]
     rgb = unit[..., :3] * alpha
     rgb += 1 - alpha
-    return rgb
+    return as_read(rgb)
 
 
 def _swapped(image: Samples) -> Samples:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.imaging.geometry import Matrix, stretch
-from blemish.imaging.raster import Pixels, Raster, to_grey, to_unit
+from blemish.imaging.raster import Pixels, Raster, as_read, to_grey, to_unit
 
 FINE = 256  # px of the longest side: for features
 HIGH = 128  # for the last steps
@@ -45,7 +45,7 @@ class Sketch:
     @classmethod
     def of(cls, image: Pixels | Raster, hw: tuple[int, int] | None = None) -> Sketch:
         """The sketch of RGB [H, W, 3] in [0, 1] or a raster; `hw`: before it was made smaller."""
-        raster = image if isinstance(image, Raster) else Raster.of(image)
+        raster = image if isinstance(image, Raster) else Raster.of(as_read(image))
         hw = raster.hw if hw is None else hw
         fine = to_grey(to_unit(_shrunk(raster.samples, FINE)))
         high, low, thumb = (_shrunk(fine, side) for side in (HIGH, LOW, THUMB))

@@ -65,7 +65,8 @@ class TiledView:
 
     def see(self, image: Pixels | Raster, placement: Placement | None = None) -> Seen:
         """The tiles; `inside` and `matrix` are those of the blended map's pixels."""
-        hw = image.hw if isinstance(image, Raster) else (image.shape[0], image.shape[1])
+        raster = self.base.as_raster(image)
+        hw = raster.hw
         if self.base.align == "none" and hw != self.tiling.hw:
             wanted = f"{self.tiling.hw[1]}x{self.tiling.hw[0]}"
             raise ImageError(
@@ -73,8 +74,8 @@ class TiledView:
                 f"tiles lie on {wanted}; give images of that size."
             )
         if placement is None:
-            placement = self.place(image)
-        seen = [tile.see(image, placement) for tile in self._tiles]
+            placement = self.place(raster)
+        seen = [tile.see(raster, placement) for tile in self._tiles]
         inside: Mask | None = None
         if any(one.inside is not None for one in seen):
             everywhere = np.ones((self.size, self.size), bool)

@@ -31,7 +31,7 @@ from blemish.imaging.geometry import (
     warp,
 )
 from blemish.imaging.golden import Golden, Tensors
-from blemish.imaging.raster import Pixels, Raster, to_rgb, to_unit
+from blemish.imaging.raster import Pixels, Raster, as_read, to_rgb, to_unit
 from blemish.imaging.resizing import RESAMPLES, jpeg_scale, resized
 
 if TYPE_CHECKING:
@@ -157,10 +157,26 @@ class View:
 
     def see(self, image: Pixels | Raster, placement: Placement | None = None) -> Seen:
         """The pixels of `apply` and where they come from; `placement` is what `place` gave."""
-        raster = self._checked(image)
+        raster = self.as_raster(image)
         if self.align == "none":
             return self._seen_plainly(raster)
         return self._seen_aligned(raster, self.place(raster) if placement is None else placement)
+
+    def as_raster(self, image: Pixels | Raster) -> Raster:
+        """The raster of what is to be seen; raises ImageArrayError for what cannot be."""
+        if isinstance(image, Raster):
+            if image.scale > (wanted := self.scale(image.hw)):
+                raise ImageArrayError(
+                    f"array: the image was read at 1/{image.scale}, and this view looks at "
+                    f"1/{wanted}; read it with this view's scale."
+                )
+            return image
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.float32 or not image.size:
+            raise ImageArrayError(
+                f"array: a view takes float32 of shape [H, W, 3], not {image.dtype} of shape "
+                f"{list(image.shape)}; use read_image first."
+            )
+        return Raster.of(as_read(image))
 
     def place(self, image: Pixels | Raster) -> Placement | None:
         """Where the part lies in RGB [H, W, 3] or a raster; None where nothing is aligned."""
@@ -246,22 +262,6 @@ class View:
                 f"View align is {self.align!r} without a golden image of {self.size} pixels; learn "
                 "the view again."
             )
-
-    def _checked(self, image: Pixels | Raster) -> Raster:
-        """The raster of what is to be seen; raises ImageArrayError for what cannot be."""
-        if isinstance(image, Raster):
-            if image.scale > (wanted := self.scale(image.hw)):
-                raise ImageArrayError(
-                    f"array: the image was read at 1/{image.scale}, and this view looks at "
-                    f"1/{wanted}; read it with this view's scale."
-                )
-            return image
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.float32 or not image.size:
-            raise ImageArrayError(
-                f"array: a view takes float32 of shape [H, W, 3], not {image.dtype} of shape "
-                f"{list(image.shape)}; use read_image first."
-            )
-        return Raster.of(image)
 
     def _seen_plainly(self, raster: Raster) -> Seen:
         hw = raster.hw
