@@ -29,6 +29,7 @@ from blemish.hetmm.bank import TileBank
 from blemish.hetmm.chunks import ChunkedBank
 from blemish.inspector import Inspector
 from blemish.learning import resolve_device
+from blemish.streams import WatchedFolder, inspect_stream
 from blemish.verdict import Rule, parts_needed
 
 SIZE = 64
@@ -101,6 +102,24 @@ def test_large_jpegs_are_learned_and_inspected_by_the_same_pixels(
     assert x <= 312 <= x + width
     assert y <= 450 <= y + height
     assert (width, height) < (700, 600)
+
+
+def test_streams_see_large_jpegs_as_inspect_does(good: Path, tmp_path: Path) -> None:
+    """Paths and a watched folder are read at the inspector's scale, without being told."""
+    paths = [
+        large_jpeg(tmp_path / f"{at}.jpg", pixels(path), 1000, 800)
+        for at, path in enumerate(few(good))
+    ]
+    made = inspector().fit(paths[:4])
+    expected = {str(path): made.inspect(path).score for path in paths}
+    with inspect_stream(made.inspect, paths) as stream:
+        parts = list(stream)
+    with inspect_stream(made.inspect, WatchedFolder(tmp_path, settle=0)) as stream:
+        parts += [next(stream) for _ in paths]
+    assert {part.image.scale for part in parts} == {4}
+    for part in parts:
+        assert part.result.score == expected[part.frame.name]
+        assert part.result.image_size == (800, 1000)
 
 
 def test_broken_images_are_named_before_the_work(good: Path, tmp_path: Path) -> None:

@@ -120,13 +120,10 @@ def run(
 ) -> NoReturn:
     """Inspect until the source ends or a signal comes, and exit by the results so far."""
     from blemish.streams import inspect_stream
-    from blemish.streams.folder import WatchedFolder
 
     as_json = str(json_file) == "-" or (json_file is None and not sys.stdout.isatty())
     quiet = quiet or as_json
     verdicts: Counter[str] = Counter()
-    if isinstance(source, WatchedFolder):
-        source.read = inspector.raster  # once: to find the file whole, and to inspect it
     stream = inspect_stream(inspector.inspect, source)
     try:
         with JsonLines(None if as_json else json_file) as lines, stream, stopped_by(stream.stop):

@@ -12,6 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from blemish.errors import ImageError, ParameterError
 from blemish.imaging import read_samples
+from blemish.streams.folder import WatchedFolder
 from blemish.streams.source import Frame, Health, Images, Picture, Source, moment
 from blemish.streams.timings import Timings
 from blemish.verdict import error_to_dict
@@ -77,6 +78,8 @@ def inspect_stream(
     # An inspector reads as it did when it learned, and no larger than it looks at.
     owner = getattr(inspect, "__self__", None)
     own: Read = getattr(owner, "raster", read_samples)
+    if read is None and isinstance(whole, WatchedFolder) and whole.read is None:
+        whole.read = own  # finds a file whole by reading it, and need not read it twice
     return Stream(_Line(inspect, whole, workers, queue, ordered, memory, read or own))
 
 
