@@ -61,8 +61,8 @@ def watched(watch: Stopwatch) -> Iterator[None]:
     """The product's functions with a stopwatch around them."""
     with ExitStack() as stack:
         for stage, owner, name in (
-            ("reading", Inspector, "read"),
-            ("view", View, "apply"),
+            ("reading", Inspector, "raster"),
+            ("view", View, "see"),
             ("features", HETMM, "features"),
             ("matching", hetmm_detector, "mutual_match"),
             ("matching", FreeBank, "distances"),

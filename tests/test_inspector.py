@@ -26,6 +26,7 @@ from blemish.errors import (
     ParameterError,
 )
 from blemish.inspector import Inspector
+from blemish.streams import WatchedFolder, inspect_stream
 from blemish.verdict import Rule, parts_needed
 
 SIZE = 64
@@ -65,6 +66,57 @@ def test_every_source_learns_the_same(good: Path, parts: Path) -> None:
     assert [one.training.images for one in found] == [len(paths)] * len(sources)
     assert found[0].templates[0].source == str(paths[0])
     assert found[3].templates[0].source == "array 0"
+
+
+def large_jpeg(path: Path, made: np.ndarray, width: int, height: int) -> Path:
+    """A made-up part as a JPEG of a camera with many more pixels than the view."""
+    Image.fromarray(made).resize((width, height), Image.Resampling.BICUBIC).save(path, quality=95)
+    return path
+
+
+def test_large_jpegs_are_learned_and_inspected_by_the_same_pixels(
+    good: Path, tmp_path: Path
+) -> None:
+    """Read at a reduced scale, with one id and one score however given, and boxes in the image."""
+    paths = [
+        large_jpeg(tmp_path / f"{at}.jpg", pixels(path), 1000, 800)
+        for at, path in enumerate(few(good))
+    ]
+    made = inspector().fit(paths).calibrate(false_alarm_rate=0.2)
+    assert made.raster(paths[0]).scale == 4
+    # A template sees itself, so its distance is none at all.
+    data = paths[0].read_bytes()
+    for source in (paths[0], data, io.BytesIO(data), made.raster(paths[0])):
+        assert made.inspect(source).score == pytest.approx(0, abs=1e-6)
+    assert made.fit([*paths, data]).training.images == len(paths)
+    made.calibrate(false_alarm_rate=0.2)
+    flawed = pixels(few(good)[0])
+    side = flawed.shape[0]
+    flawed[side // 2 : side // 2 + side // 8, side // 4 : side // 4 + side // 8] = (255, 0, 255)
+    result = made.inspect(large_jpeg(tmp_path / "flawed.jpg", flawed, 1000, 800))
+    assert result.image_size == (800, 1000)
+    x, y, width, height = max(result.regions, key=lambda region: region.peak).box
+    assert x <= 312 <= x + width
+    assert y <= 450 <= y + height
+    assert (width, height) < (700, 600)
+
+
+def test_streams_see_large_jpegs_as_inspect_does(good: Path, tmp_path: Path) -> None:
+    """Paths and a watched folder are read at the inspector's scale, without being told."""
+    paths = [
+        large_jpeg(tmp_path / f"{at}.jpg", pixels(path), 1000, 800)
+        for at, path in enumerate(few(good))
+    ]
+    made = inspector().fit(paths[:4])
+    expected = {str(path): made.inspect(path).score for path in paths}
+    with inspect_stream(made.inspect, paths) as stream:
+        parts = list(stream)
+    with inspect_stream(made.inspect, WatchedFolder(tmp_path, settle=0)) as stream:
+        parts += [next(stream) for _ in paths]
+    assert {part.image.scale for part in parts} == {4}
+    for part in parts:
+        assert part.result.score == expected[part.frame.name]
+        assert part.result.image_size == (800, 1000)
 
 
 def test_broken_images_are_named_before_the_work(good: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from blemish.detectors import HETMM
-from blemish.imaging import View, read_image
+from blemish.imaging import View, read_raster
 from blemish.inspector import Inspector
 from common import SIZE, Outcome, picture
 
@@ -180,8 +180,8 @@ def test_parts_are_laid_onto_the_golden_image(cli: Callable[..., Outcome], tmp_p
     assert done.status == 0, done.stderr
     made = Inspector.load(tmp_path / "part")
     assert made.view.golden is not None
-    onto = View(2 * SIZE).apply(read_image(golden))
-    np.testing.assert_allclose(made.view.golden.picture / 255, onto, atol=0.003)
+    onto = View(2 * SIZE).apply(read_raster(golden))
+    np.testing.assert_array_equal(made.view.golden.picture / np.float32(255), onto)
     left, right = part(50), part(50)
     left[44:54, 12:22] = right[44:54, 74:84] = (1, 0, 1)
     for degrees in (0, 140):  # however the part lies, the golden image's right half does not count

@@ -368,7 +368,7 @@ def test_a_sequence_places_each_part_once(rigid: View, monkeypatch: pytest.Monke
     np.testing.assert_array_equal(fewer[1], first[2])
     assert len(placed) == 3
     assert len(images.sources()) == 3
-    assert images.sources()[1].shape == (*HW, 3)
+    assert images.sources()[1].hw == HW
 
 
 def test_shrinking_an_aligned_image_averages() -> None:

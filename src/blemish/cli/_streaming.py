@@ -11,7 +11,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
@@ -44,13 +43,12 @@ class Wanted(NamedTuple):
 
 
 def source_of(
-    wanted: Wanted, out: Path | None, max_pixels: int, json_file: Path | None, *, quiet: bool
+    wanted: Wanted, out: Path | None, json_file: Path | None, *, quiet: bool
 ) -> BaseSource | None:
     """The source of a stream, checked as far as is cheap; None for images and folders."""
     _check(wanted)
     if wanted.sources:
         return None
-    from blemish.imaging import read_samples
     from blemish.streams import Camera, VideoFile, WatchedFolder
 
     source: BaseSource
@@ -64,7 +62,6 @@ def source_of(
             existing=not wanted.new_only,
             recursive=True,
             judged=None if judged is None else judged.has,
-            read=partial(read_samples, max_pixels=max_pixels),
         )
     elif wanted.video is not None:
         _hush()
@@ -119,19 +116,15 @@ def run(
     json_file: Path | None,
     out: Path | None,
     *,
-    max_pixels: int,
     quiet: bool,
 ) -> NoReturn:
     """Inspect until the source ends or a signal comes, and exit by the results so far."""
-    from blemish.imaging import read_samples
     from blemish.streams import inspect_stream
 
     as_json = str(json_file) == "-" or (json_file is None and not sys.stdout.isatty())
     quiet = quiet or as_json
     verdicts: Counter[str] = Counter()
-    stream = inspect_stream(
-        inspector.inspect, source, read=partial(read_samples, max_pixels=max_pixels)
-    )
+    stream = inspect_stream(inspector.inspect, source)
     try:
         with JsonLines(None if as_json else json_file) as lines, stream, stopped_by(stream.stop):
             say(f"inspecting {source.name}; stop with Ctrl-C", quiet=quiet)

@@ -59,7 +59,7 @@ def explain(
     inspector = Inspector.load(bundle, device=device, max_pixels=max_pixels, memory=memory)
     result = inspector.inspect(image)
     places = _places(inspector, result, asked)
-    viewed = inspector.view.apply(inspector.read(image))
+    viewed = inspector.view.apply(inspector.raster(image))
     report = _report(inspector, viewed, result, places)
     if output is not None:
         points = [tuple(place["view"]) for place in places]

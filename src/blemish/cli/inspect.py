@@ -89,7 +89,7 @@ def inspect(
     wanted = streaming.Wanted(
         sources or [], watch, settle, new_only, resume, video, every, camera, reconnect
     )
-    stream = streaming.source_of(wanted, out, max_pixels, json_file, quiet=quiet)
+    stream = streaming.source_of(wanted, out, json_file, quiet=quiet)
     if out is not None and out.exists() and not out.is_dir():
         raise ParameterError(f"--out {out}: this is a file; give a folder")
     sources = sources or []
@@ -98,7 +98,7 @@ def inspect(
     nested = len([source for source in sources if source.is_dir()]) > 1
     inspector = Inspector.load(bundle, device=device, max_pixels=max_pixels, memory=memory)
     if stream is not None:
-        streaming.run(inspector, stream, json_file, out, max_pixels=max_pixels, quiet=quiet)
+        streaming.run(inspector, stream, json_file, out, quiet=quiet)
     # People at a terminal get a line a part; pipes and --json get JSON.
     as_json = str(json_file) == "-" or (json_file is None and not sys.stdout.isatty())
     lines: list[str] = []

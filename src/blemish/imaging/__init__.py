@@ -12,11 +12,13 @@ from blemish.imaging.files import (
     umask,
 )
 from blemish.imaging.measures import measured
+from blemish.imaging.raster import Raster
 from blemish.imaging.reading import (
     MAX_PIXELS,
     largest_file,
     read_encoded,
     read_image,
+    read_raster,
     read_samples,
 )
 from blemish.imaging.sequence import ImageSequence, Progress, digest, silent
@@ -28,6 +30,8 @@ __all__ = [
     "read_image",
     "read_encoded",
     "read_samples",
+    "read_raster",
+    "Raster",
     "largest_file",
     "MAX_PIXELS",
     "View",

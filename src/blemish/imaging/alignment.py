@@ -18,7 +18,6 @@ import numpy as np
 from blemish.imaging.geometry import (
     Mask,
     Matrix,
-    Pixels,
     between_coordinates,
     corners,
     inverse,
@@ -26,6 +25,7 @@ from blemish.imaging.geometry import (
     shift,
     warp,
 )
+from blemish.imaging.raster import Pixels
 from blemish.imaging.sketches import Level, Sketch, shrunk_mask
 from blemish.imaging.turning import ANGLES, PLENTY, SCALES, TurnSearch
 

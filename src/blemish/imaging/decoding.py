@@ -2,8 +2,9 @@
 
 PNG's pixels, like TIFF colour of more than 8 bits, come from OpenCV: Pillow reduces 16-bit colour
 to 8 bits in silence, skips the CRC of pixel data and fills a short PNG with black. All else comes
-from Pillow. Colour profiles and gamma are ignored. One kind of damage cannot be seen: libjpeg
-only warns when a JPEG's data stop early but an end marker follows.
+from Pillow. Colour profiles and gamma are ignored. A JPEG can be decoded at 1/2, 1/4 or 1/8, which
+its blocks of frequencies give at less than the cost of all pixels. One kind of damage cannot be
+seen: libjpeg only warns when a JPEG's data stop early but an end marker follows.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ from blemish.errors import (
     ImageTruncatedError,
 )
 from blemish.imaging.containers import MOST_SCANS, PNG_SIGNATURE, jpeg_scans, png_chunks
+from blemish.imaging.raster import Raster, Span
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 Samples: TypeAlias = npt.NDArray[Any]
+# From an image's height and width to the scale that is wanted of it: 1, 2, 4 or 8, a divisor.
+ScaleOf: TypeAlias = Callable[[tuple[int, int]], int]
 
 _EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr"}
 _ORIENTATION = 274
@@ -46,18 +50,27 @@ def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
         )
 
 
-def decode(data: bytes, name: str, max_pixels: int) -> Samples:
+def whole(hw: tuple[int, int]) -> int:
+    """The scale of all pixels."""
+    del hw
+    return 1
+
+
+def decode(data: bytes, name: str, max_pixels: int, scale_of: ScaleOf = whole) -> Raster:
     """Samples [H, W] or [H, W, 3 or 4] in RGB(A) order: uint8, uint16 or float.
 
-    Only subclasses of ImageError leave, whatever the bytes; `name` opens each message.
+    A JPEG comes at the scale that `scale_of` wants for its size, all else has all its pixels. Only
+    subclasses of ImageError leave, whatever the bytes; `name` opens each message.
     """
     decoder = _decoder_of(data)
-    if decoder is None:
+    if decoder is None and not _is_jpeg(data):
         raise ImageFormatError(
             f"{name}: this is not a PNG, JPEG, TIFF, BMP, WebP or GIF image; convert it to one."
         )
     try:
-        return decoder(data, name, max_pixels)
+        if decoder is None:
+            return _decode_jpeg(data, name, max_pixels, scale_of)
+        return Raster.of(decoder(data, name, max_pixels))
     except ImageError:
         raise
     except MemoryError as error:
@@ -73,9 +86,13 @@ def _decoder_of(data: bytes) -> Callable[[bytes, str, int], Samples] | None:
     if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return _decode_tiff
     webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
-    if webp or data.startswith((b"\xff\xd8\xff", b"BM", b"GIF87a", b"GIF89a")):
+    if webp or data.startswith((b"BM", b"GIF87a", b"GIF89a")):
         return _decode_with_pillow
     return None
+
+
+def _is_jpeg(data: bytes) -> bool:
+    return data.startswith(b"\xff\xd8\xff")
 
 
 def _damaged(name: str, why: str) -> ImageTruncatedError:
@@ -97,11 +114,9 @@ def _decode_with_pillow(data: bytes, name: str, max_pixels: int) -> Samples:
     # is a global of the process.
     from PIL.BmpImagePlugin import BmpImageFile
     from PIL.GifImagePlugin import GifImageFile
-    from PIL.JpegImagePlugin import JpegImageFile
     from PIL.WebPImagePlugin import WebPImageFile
 
     plugins: dict[bytes, type[ImageFile]] = {
-        b"\xff\xd8": JpegImageFile,
         b"BM": BmpImageFile,
         b"GI": GifImageFile,
         b"RI": WebPImageFile,
@@ -109,13 +124,29 @@ def _decode_with_pillow(data: bytes, name: str, max_pixels: int) -> Samples:
     with plugins[data[:2]](io.BytesIO(data)) as image:
         check_size(*image.size, name, max_pixels)
         _check_single(getattr(image, "is_animated", False), name)
-        if isinstance(image, JpegImageFile) and (scans := jpeg_scans(data)) > MOST_SCANS:
-            raise ImageFormatError(
-                f"{name}: this JPEG has {scans} scans, where ten are usual; save it again."
-            )
         # Many cameras' 32-bit BMP leave the fourth byte zero, which read as alpha is all white.
         samples = _eight_bit(image, name, alpha=not isinstance(image, BmpImageFile))
         return _upright(samples, _pillow_orientation(image))
+
+
+def _decode_jpeg(data: bytes, name: str, max_pixels: int, scale_of: ScaleOf) -> Raster:
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    with JpegImageFile(io.BytesIO(data)) as image:
+        width, height = image.size
+        check_size(width, height, name, max_pixels)
+        if (scans := jpeg_scans(data)) > MOST_SCANS:
+            raise ImageFormatError(
+                f"{name}: this JPEG has {scans} scans, where ten are usual; save it again."
+            )
+        turned = _pillow_orientation(image)
+        hw = (width, height) if 5 <= turned <= 8 else (height, width)
+        scale = scale_of(hw)
+        if scale > 1:
+            image.draft(None, (width // scale, height // scale))
+        samples = _eight_bit(image, name)
+        box = _upright_box(width / scale, height / scale, samples.shape, turned)
+        return Raster(_upright(samples, turned), hw, box, scale, encoded=data)
 
 
 def _eight_bit(image: ImageFile, name: str, *, alpha: bool = True) -> Samples:
@@ -148,6 +179,16 @@ def _upright(samples: Samples, orientation: int) -> Samples:
     if orientation in (2, 3, 6, 7):
         samples = samples[:, ::-1]
     return samples
+
+
+def _upright_box(width: float, height: float, shape: tuple[int, ...], orientation: int) -> Span:
+    """Where an image of this width and height, at the corner of samples, lies in `_upright`'s."""
+    high, wide = shape[:2]
+    if 5 <= orientation <= 8:
+        width, height, high, wide = height, width, wide, high
+    x = wide - width if orientation in (2, 3, 6, 7) else 0.0
+    y = high - height if orientation in (3, 4, 7, 8) else 0.0
+    return x, y, x + width, y + height
 
 
 def _opencv_samples(data: bytes, name: str) -> Samples:

@@ -8,11 +8,13 @@ that a matrix leads to is read, not written: `warp(image, m)` has at q what `ima
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Pixels = npt.NDArray[np.float32]  # [H, W, ...]
+from blemish.imaging.raster import Pixels, to_unit
+
 Matrix = npt.NDArray[np.float64]  # [3, 3]
 Mask = npt.NDArray[np.bool_]
 Box = tuple[int, int, int, int]  # x, y, width, height
@@ -91,25 +93,25 @@ def warp(
     )
 
 
-def resample(image: Pixels, matrix: Matrix, size: int) -> Pixels:
-    """Pixels [size, size, ...] that have at q what `image` [H, W, ...] in [0, 1] has at `matrix` q.
+def resample(samples: npt.NDArray[Any], matrix: Matrix, size: int) -> Pixels:
+    """Pixels [size, size, ...] that have at q what an image [H, W, ...] has at `matrix` q.
 
-    One interpolation, cubic, where the image keeps its scale. Where it shrinks, every pixel is a
-    mean: the image is first averaged down to twice the wanted scale, and sampled four times a
-    pixel.
+    Its samples are those of a raster. One interpolation, cubic, where the image keeps its scale.
+    Where it shrinks, every pixel is a mean: the image is first averaged down to twice the wanted
+    scale, and sampled four times a pixel.
     """
     import cv2
 
     factor = local_scale(matrix, size / 2, size / 2)
     if factor <= _SHRINKS:
-        found = warp(image, matrix, (size, size), cubic=True)
+        found = warp(to_unit(samples), matrix, (size, size), cubic=True)
         return np.asarray(np.clip(found, 0.0, 1.0), np.float32)
-    height, width = image.shape[:2]
+    height, width = samples.shape[:2]
     if factor > 2:
         half = max(1, round(2 * width / factor)), max(1, round(2 * height / factor))
-        image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.float32)
+        samples = np.asarray(cv2.resize(samples, half, interpolation=cv2.INTER_AREA))
         matrix = stretch(half[0] / width, half[1] / height) @ matrix
-    fine = warp(image, matrix @ stretch(0.5, 0.5), (2 * size, 2 * size))
+    fine = warp(to_unit(samples), matrix @ stretch(0.5, 0.5), (2 * size, 2 * size))
     return np.asarray(cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA), np.float32)
 
 

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from blemish.errors import NoImagesError, ParameterError
 from blemish.imaging.alignment import Aligner, Mode, Placement
 from blemish.imaging.areas import counted, to_area
-from blemish.imaging.geometry import Mask, Matrix, Pixels, inverse, lands_in, warp
+from blemish.imaging.geometry import Mask, Matrix, inverse, lands_in, warp
 from blemish.imaging.golden import Golden
+from blemish.imaging.raster import Pixels, Raster
 from blemish.imaging.sequence import Progress, silent
 from blemish.imaging.sketches import Sketch, shrunk_mask
 from blemish.imaging.view import View
@@ -65,14 +66,14 @@ class AlignChoice:
 
 def learn_view(
     view: View,
-    images: Sequence[Pixels],
+    images: Sequence[Pixels | Raster],
     *,
     roi: Any = None,
     ignore: Any = None,
-    golden: Pixels | None = None,
+    golden: Pixels | Raster | None = None,
     progress: Progress = silent,
 ) -> tuple[View, AlignChoice | None]:
-    """The view with what it needs of good images [H, W, 3] as read, and the choice made for auto.
+    """The view with what it needs of good images as read, and the choice made for auto.
 
     `roi` and `ignore` are areas (see `to_area`) in pixels of the golden image [H, W, 3]; if none is
     given, that is the first image where there are areas, else the most typical one. Raises
@@ -97,7 +98,7 @@ def learn_view(
 class _Learner:
     """Learns how to align from good images, each of which is sketched once."""
 
-    def __init__(self, view: View, images: Sequence[Pixels], progress: Progress) -> None:
+    def __init__(self, view: View, images: Sequence[Pixels | Raster], progress: Progress) -> None:
         if len(images) < FEWEST:
             raise NoImagesError(
                 f"{len(images)} good images are too few to align parts with: give at least {FEWEST}"
@@ -118,7 +119,7 @@ class _Learner:
         return self._examined[at]
 
     def learned(
-        self, golden: Pixels, position: int | None, mask: Mask | None
+        self, golden: Pixels | Raster, position: int | None, mask: Mask | None
     ) -> tuple[View, AlignChoice | None]:
         """The view that aligns with `golden`, which is the image at `position` or none of them."""
         hw, sketch = _hw(golden), Sketch.of(golden)
@@ -247,8 +248,8 @@ def _enlarged(mask: Mask, hw: tuple[int, int]) -> Mask:
     )
 
 
-def _hw(image: Pixels) -> tuple[int, int]:
-    return image.shape[0], image.shape[1]
+def _hw(image: Pixels | Raster) -> tuple[int, int]:
+    return image.hw if isinstance(image, Raster) else (image.shape[0], image.shape[1])
 
 
 def spaced(count: int, wanted: int) -> list[int]:

@@ -1,7 +1,8 @@
-"""Any image a user hands over becomes float32 RGB in [0, 1], or one clear error.
+"""Any image a user hands over becomes RGB in [0, 1], or one clear error.
 
 The contract is DESIGN.md's: a path, bytes or an array, with channel order and depth declared and
-never guessed. How each file format is decoded is in `decoding`.
+never guessed. How each file format is decoded is in `decoding`. Whoever looks at an image through a
+view reads its raster, which keeps 8 bits as they are and a large JPEG no larger than is needed.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from blemish.errors import (
     ImageArrayError,
@@ -24,10 +25,11 @@ from blemish.errors import (
     ImageSizeError,
     ParameterError,
 )
-from blemish.imaging.decoding import Samples, check_size, decode
+from blemish.imaging.decoding import Samples, ScaleOf, check_size, decode, whole
+from blemish.imaging.raster import Pixels, Raster, as_read, to_rgb, to_unit
 
-Pixels: TypeAlias = npt.NDArray[np.float32]
-Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Samples
+Encoded: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+Source: TypeAlias = Encoded | Samples | Raster
 
 MAX_PIXELS = 100_000_000
 # Four float32 samples a pixel: no file within the pixel limit needs more, so none is read whole.
@@ -51,17 +53,44 @@ def read_image(
     Phones' MPO files count as the JPEG they begin with: the frames after it are previews or depth.
     Raises a subclass of ImageError for the image and ParameterError for the options.
     """
+    raster = read_raster(source, order=order, bit_depth=bit_depth, max_pixels=max_pixels)
+    pixels = to_rgb(to_unit(raster.samples))
+    # A copy where nothing was converted, so that the result never changes with the caller's array.
+    own = source.samples if isinstance(source, Raster) else source
+    is_own = isinstance(own, np.ndarray) and np.may_share_memory(pixels, own)
+    return pixels.copy() if is_own else pixels
+
+
+def read_raster(
+    source: Source,
+    *,
+    order: Literal["rgb", "bgr"] = "rgb",
+    bit_depth: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    scale_of: ScaleOf = whole,
+) -> Raster:
+    """Read one image as `read_image` does, and convert and decode no more than a view needs.
+
+    `scale_of` is the view's: from height and width to the scale at which it wants a JPEG. 8-bit
+    samples stay as they are, maybe a caller's own. A raster is read anew where it has another
+    scale than is wanted here.
+    """
     _check_options(order, bit_depth, max_pixels)
+    if isinstance(source, Raster):
+        if source.encoded is None or scale_of(source.hw) == source.scale:
+            return source
+        source = source.encoded
     if isinstance(source, np.ndarray):
         # np.asarray drops subclasses (masked arrays, matrices) whose operators differ.
         samples, name = np.asarray(source), "array"
         _check_array(samples)
         check_size(samples.shape[1], samples.shape[0], name, max_pixels)
-        rgb = _to_unit_rgb(samples, name, bit_depth)
+        plain = _plain(samples, name, bit_depth)
         # Last, since neither grey nor alpha on white depends on the order of the colours.
-        return _swapped(rgb) if order == "bgr" else rgb
+        return Raster.of(_swapped(plain) if order == "bgr" and plain.ndim == 3 else plain)
     data, name = _load(source, max_pixels)
-    return _to_unit_rgb(decode(data, name, max_pixels), name, bit_depth)
+    raster = decode(data, name, max_pixels, scale_of)
+    return replace(raster, samples=_plain(raster.samples, name, bit_depth))
 
 
 def read_samples(source: Source, *, max_pixels: int = MAX_PIXELS) -> Samples:
@@ -74,7 +103,7 @@ def read_samples(source: Source, *, max_pixels: int = MAX_PIXELS) -> Samples:
         return source
     _check_options("rgb", None, max_pixels)
     data, name = _load(source, max_pixels)
-    return decode(data, name, max_pixels)
+    return decode(data, name, max_pixels).samples
 
 
 def read_encoded(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> bytes:
@@ -180,25 +209,26 @@ def _check_array(array: Samples) -> None:
         )
 
 
-def _to_unit_rgb(samples: Samples, name: str, bit_depth: int | None) -> Pixels:
-    """Samples [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of any read dtype as float32 RGB."""
-    import cv2
-
+def _plain(samples: Samples, name: str, bit_depth: int | None) -> Samples:
+    """Samples [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of any read dtype as a raster has them."""
+    if samples.ndim == 3 and samples.shape[2] == 1:
+        samples = samples[..., 0]
+    is_opaque = samples.ndim == 2 or samples.shape[2] == 3
+    if is_opaque and samples.dtype == np.uint8:
+        return np.ascontiguousarray(samples)
     unit = _to_unit(samples, name, bit_depth)
-    if unit.ndim == 2 or unit.shape[2] == 1:
-        return np.asarray(cv2.cvtColor(unit, cv2.COLOR_GRAY2RGB), np.float32)
-    if unit.shape[2] == 3:
-        return unit
+    if is_opaque:
+        return as_read(unit)
     alpha = unit[..., 3:]  # [H, W, 1]
     rgb = unit[..., :3] * alpha
     rgb += 1 - alpha
-    return rgb
+    return as_read(rgb)
 
 
-def _swapped(image: Pixels) -> Pixels:
+def _swapped(image: Samples) -> Samples:
     import cv2
 
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.float32)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
 def _to_unit(samples: Samples, name: str, bit_depth: int | None) -> Pixels:
@@ -211,8 +241,7 @@ def _to_unit(samples: Samples, name: str, bit_depth: int | None) -> Pixels:
                 f"{name}: float values run from {low:g} to {high:g} and must lie in [0, 1]; "
                 "divide by 255 if they are 8-bit values, and remove NaN and infinity."
             )
-        # A copy, so that the result never changes with the caller's array.
-        return np.array(samples, np.float32, order="C")
+        return np.ascontiguousarray(samples, np.float32)
     top = 255 if samples.dtype.itemsize == 1 else 2 ** (bit_depth or 16) - 1
     if samples.dtype.itemsize == 2 and bit_depth is not None and (high := samples.max()) > top:
         raise ImageArrayError(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,8 @@ import numpy.typing as npt
 
 from blemish.errors import ImageError, NoImagesError
 from blemish.imaging.files import expand
-from blemish.imaging.reading import read_image
+from blemish.imaging.raster import Raster
+from blemish.imaging.reading import read_raster
 from blemish.imaging.view import Seen, View
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from blemish.imaging.tiled_view import TiledView
 
 Progress = Callable[[str, int, int], None]  # (what is being done, done so far, in all)
+READERS = 4  # threads at most that read ahead, one image each
 NAMED = 3  # unreadable files named in one message; the rest are counted
 
 
@@ -29,7 +33,7 @@ def silent(stage: str, done: int, total: int) -> None:
 
 
 class ImageSequence(Sequence[npt.NDArray[np.float32]]):
-    """Images [size, size, 3] of a view, read when indexed.
+    """Images [size, size, 3] of a view, read when indexed, and a few ahead when iterated over.
 
     `source` is a folder, one path, paths, arrays, an array [N, H, W, 3], or anything with a
     `train` of these (a dataset's category).
@@ -48,27 +52,27 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
     def __getitem__(self, index: Any) -> Any:
         return self.see(index).pixels
 
+    def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
+        for index, reading in enumerate(self._read_ahead()):
+            self._last = (index, reading.result())
+            yield self._last[1].pixels
+
     def see(self, index: int) -> Seen:
         """What the view shows of one image."""
-        if self._last is not None and self._last[0] == index:
-            return self._last[1]
-        image = self.read(index)
-        if index not in self._placements:
-            self._placements[index] = self.view.place(image)
-        seen = self.view.see(image, self._placements[index])
-        self._last = (index, seen)
-        return seen
+        if self._last is None or self._last[0] != index:
+            self._last = (index, self._see(index))
+        return self._last[1]
 
     def inside(self, index: int) -> npt.NDArray[np.bool_] | None:
         """Which pixels of one image's map count; None: all."""
         return self.see(index).inside
 
-    def read(self, index: int) -> npt.NDArray[np.float32]:
-        """One image [H, W, 3] before the view."""
-        return read_image(self.items[index], **self.reading)
+    def read(self, index: int) -> Raster:
+        """One image before the view, with all its pixels."""
+        return read_raster(self.items[index], **self.reading)
 
-    def sources(self) -> Sequence[npt.NDArray[np.float32]]:
-        """The images [H, W, 3] before the view, read when indexed."""
+    def sources(self) -> Sequence[Raster]:
+        """The images before the view, with all their pixels, read when indexed."""
         return _Sources(self)
 
     def viewed(self, view: View | TiledView) -> ImageSequence:
@@ -103,9 +107,9 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         found: list[str] = []
         broken: list[ImageError] = []
         progress("checking images", 0, len(self))
-        for index in range(len(self)):
+        for index, reading in enumerate(self._read_ahead()):
             try:
-                found.append(digest(self[index]))
+                found.append(digest(reading.result().pixels))
             except ImageError as error:
                 broken.append(self._named(error, index))
             progress("checking images", index + 1, len(self))
@@ -119,6 +123,26 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
             )
         return found
 
+    def _see(self, index: int) -> Seen:
+        image = read_raster(self.items[index], scale_of=self.view.scale, **self.reading)
+        if index not in self._placements:
+            self._placements[index] = self.view.place(image)
+        return self.view.see(image, self._placements[index])
+
+    def _read_ahead(self) -> Iterator[Future[Seen]]:
+        """What the view shows of each image, in order; no more are read than threads read them."""
+        threads = min(READERS, os.cpu_count() or 1, max(1, len(self)))
+        waiting: deque[Future[Seen]] = deque()
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="blemish-read")
+        try:
+            for index in range(len(self)):
+                waiting.append(pool.submit(self._see, index))
+                if len(waiting) > threads:
+                    yield waiting.popleft()
+            yield from waiting
+        finally:
+            pool.shutdown(cancel_futures=True)
+
     def _named(self, error: ImageError, index: int) -> ImageError:
         """The error of an array with its position, since an array has no name of its own."""
         name, text = self.name(index), str(error)
@@ -127,7 +151,7 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         return error
 
 
-class _Sources(Sequence[npt.NDArray[np.float32]]):
+class _Sources(Sequence[Raster]):
     """A sequence's images before the view."""
 
     def __init__(self, images: ImageSequence) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from blemish.imaging.geometry import Matrix, Pixels, stretch
+from blemish.imaging.geometry import Matrix, stretch
+from blemish.imaging.raster import Pixels, Raster, as_read, to_grey, to_unit
 
 FINE = 256  # px of the longest side: for features
 HIGH = 128  # for the last steps
@@ -41,10 +43,11 @@ class Sketch:
     thumb: Level
 
     @classmethod
-    def of(cls, image: Pixels, hw: tuple[int, int] | None = None) -> Sketch:
-        """The sketch of RGB [H, W, 3] in [0, 1]; `hw` is the size before it was made smaller."""
-        hw = (image.shape[0], image.shape[1]) if hw is None else hw
-        fine = np.asarray(cv2.cvtColor(_shrunk(image, FINE), cv2.COLOR_RGB2GRAY), np.float32)
+    def of(cls, image: Pixels | Raster, hw: tuple[int, int] | None = None) -> Sketch:
+        """The sketch of RGB [H, W, 3] in [0, 1] or a raster; `hw`: before it was made smaller."""
+        raster = image if isinstance(image, Raster) else Raster.of(as_read(image))
+        hw = raster.hw if hw is None else hw
+        fine = to_grey(to_unit(_shrunk(raster.samples, FINE)))
         high, low, thumb = (_shrunk(fine, side) for side in (HIGH, LOW, THUMB))
         return cls(
             _level(fine, hw), _level(_smooth(high), hw), _level(_smooth(low), hw), _level(thumb, hw)
@@ -61,13 +64,13 @@ def shrunk_mask(mask: npt.NDArray[np.bool_], hw: tuple[int, int]) -> npt.NDArray
     return np.asarray(share >= 0.5)
 
 
-def _shrunk(image: npt.NDArray[np.float32], side: int) -> npt.NDArray[np.float32]:
+def _shrunk(image: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
     """The image with `side` px on its longest side, averaged; enlarged where it is smaller."""
     height, width = image.shape[:2]
     factor = side / max(height, width)
     wanted = max(1, round(width * factor)), max(1, round(height * factor))
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, wanted, interpolation=how), np.float32)
+    return np.asarray(cv2.resize(image, wanted, interpolation=how))
 
 
 def _smooth(grey: Grey) -> Grey:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.errors import ImageError, ParameterError
-from blemish.imaging.geometry import Box, Mask, Matrix, Pixels, box_around, corners, stretch
+from blemish.imaging.geometry import Box, Mask, Matrix, box_around, corners, stretch
+from blemish.imaging.raster import Pixels, Raster
 from blemish.imaging.tiling import Tiling
 from blemish.imaging.view import Align, Seen, View
 
@@ -49,25 +50,32 @@ class TiledView:
         """Whether it can be applied."""
         return self.base.is_learned
 
-    def place(self, image: Pixels) -> Placement | None:
+    def scale(self, hw: tuple[int, int]) -> int:
+        """At which scale a JPEG may be read for it: tiles are cut from all pixels."""
+        del hw
+        return 1
+
+    def place(self, image: Pixels | Raster) -> Placement | None:
         """Where the part lies, found once for all tiles."""
         return self.base.place(image)
 
-    def apply(self, image: Pixels) -> Pixels:
-        """The tiles [K S, S, 3] of an image [H, W, 3]."""
+    def apply(self, image: Pixels | Raster) -> Pixels:
+        """The tiles [K S, S, 3] of an image [H, W, 3] or its raster."""
         return self.see(image).pixels
 
-    def see(self, image: Pixels, placement: Placement | None = None) -> Seen:
+    def see(self, image: Pixels | Raster, placement: Placement | None = None) -> Seen:
         """The tiles; `inside` and `matrix` are those of the blended map's pixels."""
-        if self.base.align == "none" and image.shape[:2] != self.tiling.hw:
+        raster = self.base.as_raster(image)
+        hw = raster.hw
+        if self.base.align == "none" and hw != self.tiling.hw:
             wanted = f"{self.tiling.hw[1]}x{self.tiling.hw[0]}"
             raise ImageError(
-                f"array: the image has {image.shape[1]}x{image.shape[0]} pixels, this inspector's "
+                f"array: the image has {hw[1]}x{hw[0]} pixels, this inspector's "
                 f"tiles lie on {wanted}; give images of that size."
             )
         if placement is None:
-            placement = self.place(image)
-        seen = [tile.see(image, placement) for tile in self._tiles]
+            placement = self.place(raster)
+        seen = [tile.see(raster, placement) for tile in self._tiles]
         inside: Mask | None = None
         if any(one.inside is not None for one in seen):
             everywhere = np.ones((self.size, self.size), bool)
@@ -79,7 +87,7 @@ class TiledView:
             residual=seen[0].residual,
             problem=seen[0].problem,
             matrix=self._whole(seen[0]),
-            hw=(image.shape[0], image.shape[1]),
+            hw=hw,
         )
 
     @property

@@ -21,7 +21,6 @@ from blemish.imaging.geometry import (
     Box,
     Mask,
     Matrix,
-    Pixels,
     box_around,
     corners,
     inverse,
@@ -32,7 +31,8 @@ from blemish.imaging.geometry import (
     warp,
 )
 from blemish.imaging.golden import Golden, Tensors
-from blemish.imaging.resizing import RESAMPLES, resized
+from blemish.imaging.raster import Pixels, Raster, as_read, to_rgb, to_unit
+from blemish.imaging.resizing import RESAMPLES, jpeg_scale, resized
 
 if TYPE_CHECKING:
     from blemish.imaging.alignment import Aligner, Placement
@@ -139,26 +139,47 @@ class View:
         """Whether it can be applied: one that aligns needs a golden image first."""
         return self.align == "none" or self.golden is not None
 
-    def apply(self, image: Pixels) -> Pixels:
-        """RGB [H, W, 3] in [0, 1] as the detector sees it, [size, size, 3].
+    def scale(self, hw: tuple[int, int]) -> int:
+        """At which scale a JPEG of this height and width may be read for it: 1, 2, 4 or 8.
+
+        Only a view of the whole image, not aligned, does without all pixels.
+        """
+        if self.align != "none" or self.window is not None:
+            return 1
+        return jpeg_scale(hw, self._placed(*hw)[2:], self.resample)
+
+    def apply(self, image: Pixels | Raster) -> Pixels:
+        """RGB [H, W, 3] in [0, 1], or a raster, as the detector sees it: [size, size, 3].
 
         The same array if there is nothing to do.
         """
         return self.see(image).pixels
 
-    def see(self, image: Pixels, placement: Placement | None = None) -> Seen:
+    def see(self, image: Pixels | Raster, placement: Placement | None = None) -> Seen:
         """The pixels of `apply` and where they come from; `placement` is what `place` gave."""
+        raster = self.as_raster(image)
+        if self.align == "none":
+            return self._seen_plainly(raster)
+        return self._seen_aligned(raster, self.place(raster) if placement is None else placement)
+
+    def as_raster(self, image: Pixels | Raster) -> Raster:
+        """The raster of what is to be seen; raises ImageArrayError for what cannot be."""
+        if isinstance(image, Raster):
+            if image.scale > (wanted := self.scale(image.hw)):
+                raise ImageArrayError(
+                    f"array: the image was read at 1/{image.scale}, and this view looks at "
+                    f"1/{wanted}; read it with this view's scale."
+                )
+            return image
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.float32 or not image.size:
             raise ImageArrayError(
                 f"array: a view takes float32 of shape [H, W, 3], not {image.dtype} of shape "
                 f"{list(image.shape)}; use read_image first."
             )
-        if self.align == "none":
-            return self._seen_plainly(image)
-        return self._seen_aligned(image, self.place(image) if placement is None else placement)
+        return Raster.of(as_read(image))
 
-    def place(self, image: Pixels) -> Placement | None:
-        """Where the part lies in RGB [H, W, 3]; None where nothing is aligned."""
+    def place(self, image: Pixels | Raster) -> Placement | None:
+        """Where the part lies in RGB [H, W, 3] or a raster; None where nothing is aligned."""
         if self.align == "none":
             return None
         from blemish.imaging.sketches import Sketch
@@ -242,8 +263,8 @@ class View:
                 "the view again."
             )
 
-    def _seen_plainly(self, image: Pixels) -> Seen:
-        hw = image.shape[0], image.shape[1]
+    def _seen_plainly(self, raster: Raster) -> Seen:
+        hw = raster.hw
         matrix = self._frame(hw)
         if self.window is not None:
             x, y, w, h = self.window
@@ -252,9 +273,9 @@ class View:
                     f"array: the image has {hw[1]}x{hw[0]} pixels, and the tile at ({x}, {y}) ends "
                     f"at ({x + w}, {y + h}); give images of the size that was learned."
                 )
-            image = image[y : y + h, x : x + w]
-        top, left, height, width = self._placed(image.shape[0], image.shape[1])
-        pixels = resized(image, (height, width), self.resample)
+            raster = Raster.of(raster.samples[y : y + h, x : x + w])
+        top, left, height, width = self._placed(*raster.hw)
+        pixels = to_rgb(to_unit(resized(raster, (height, width), self.resample)))
         if (height, width) != (self.size, self.size):
             down, across = self.size - height - top, self.size - width - left
             pixels = np.pad(pixels, ((top, down), (left, across), (0, 0)), mode="edge")
@@ -264,10 +285,10 @@ class View:
             inside = shown if inside is None else inside & shown
         return Seen(pixels, _unless_all(inside), None, None, matrix, hw)
 
-    def _seen_aligned(self, image: Pixels, placement: Placement | None) -> Seen:
+    def _seen_aligned(self, raster: Raster, placement: Placement | None) -> Seen:
         assert self.golden is not None
         assert placement is not None
-        hw = image.shape[0], image.shape[1]
+        hw = raster.hw
         longest, golden_longest = max(hw), max(self.golden.hw)
         matrix = (
             stretch(longest, longest)
@@ -276,7 +297,7 @@ class View:
             @ self._frame(self.golden.hw)
         )
         shown = lands_in(matrix, (self.size, self.size), hw)
-        pixels = resample(image, matrix, self.size)
+        pixels = to_rgb(resample(raster.samples, matrix, self.size))
         # Beyond the image the golden one goes on, so that features near the edge see no new edge.
         pixels = np.where(shown[..., None], pixels, self._backdrop)
         inside = _less_a_rim(shown, round(_RIM * self.size))

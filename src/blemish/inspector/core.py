@@ -22,11 +22,14 @@ from blemish.imaging import (
     MAX_PIXELS,
     ImageSequence,
     Progress,
+    Raster,
     TiledView,
     View,
     read_image,
+    read_raster,
     silent,
 )
+from blemish.imaging.decoding import ScaleOf, whole
 from blemish.imaging.view import Align, Aspect
 from blemish.inspector import saving, updating
 from blemish.inspector.archive import Archive
@@ -104,7 +107,7 @@ class Inspector(Present):
         images = self.sequence(source)
         self.view, self.align_choice = learned_view(
             self.view, images, self.align, self.roi, self.ignore, self.tile, progress,
-            golden=None if self.golden is None else self.read(self.golden),
+            golden=None if self.golden is None else self.raster(self.golden, scale_of=whole),
         )  # fmt: skip
         images = images.viewed(self.view)
         started = time.perf_counter()
@@ -269,9 +272,9 @@ class Inspector(Present):
         now = self._fitted()  # read once: another thread may put the next version in its place
         started = time.perf_counter()
         laps = Laps()
-        pixels = self.read(image, order=order)
+        raster = self.raster(image, order=order)
         laps.lap("reading")
-        result = inspected(now, pixels, self.view, laps)
+        result = inspected(now, raster, self.view, laps)
         return replace(
             result,
             image=os.fspath(image) if isinstance(image, str | os.PathLike) else None,
@@ -282,6 +285,15 @@ class Inspector(Present):
     def read(self, image: Any, *, order: Literal["rgb", "bgr"] = "rgb") -> npt.NDArray[np.float32]:
         """An image's pixels [H, W, 3] as this inspector reads them, before the view."""
         return read_image(image, order=order, bit_depth=self.bit_depth, max_pixels=self.max_pixels)
+
+    def raster(
+        self, image: Any, *, order: Literal["rgb", "bgr"] = "rgb", scale_of: ScaleOf | None = None
+    ) -> Raster:
+        """An image as `inspect` reads it, which may be handed to `inspect`: only what is needed."""
+        return read_raster(
+            image, order=order, bit_depth=self.bit_depth, max_pixels=self.max_pixels,
+            scale_of=scale_of or self.view.scale,
+        )  # fmt: skip
 
     # Keeping --------------------------------------------------------------------------------
 

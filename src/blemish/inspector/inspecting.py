@@ -6,22 +6,19 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from blemish.detectors import Laps
 from blemish.errors import BundleError
-from blemish.imaging import TiledView, View, measured
+from blemish.imaging import Raster, TiledView, View, measured
 from blemish.inspector.snapshot import Snapshot
 from blemish.verdict import Inspection, find_regions, judge
 
 NOTHING_SEEN = "nothing of what counts is in the image"
 
 
-def inspected(
-    now: Snapshot, pixels: npt.NDArray[np.float32], view: View | TiledView, laps: Laps
-) -> Inspection:
-    """The result for RGB [H, W, 3] in [0, 1]; the image's name and the time are the caller's."""
-    seen = view.see(pixels)
+def inspected(now: Snapshot, raster: Raster, view: View | TiledView, laps: Laps) -> Inspection:
+    """The result for an image as read; its name and the time are the caller's."""
+    seen = view.see(raster)
     laps.lap("view")
     maps, template_at = now.detector.examined(seen.pixels, laps)
     anomaly_map, inside, problem = maps[0], seen.inside, seen.problem

@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from blemish.errors import ParameterError
-from blemish.imaging import ImageSequence, Progress, TiledView, Tiling, View
-from blemish.imaging.geometry import Pixels
+from blemish.imaging import ImageSequence, Progress, Raster, TiledView, Tiling, View
 from blemish.imaging.view import Align
 
 if TYPE_CHECKING:
@@ -22,12 +21,12 @@ def learned_view(
     ignore: Any,
     tile: int | None,
     progress: Progress,
-    golden: Pixels | None = None,
+    golden: Raster | None = None,
 ) -> tuple[View | TiledView, AlignChoice | None]:
     """The view with what it needs of good images, and the choice that was made for `auto`.
 
     What an earlier fit chose and learned is asked anew. `tile` is the tiles' side in pixels.
-    Raises ParameterError for a `golden` image [H, W, 3] that nothing would be laid onto.
+    Raises ParameterError for a `golden` image that nothing would be laid onto.
     """
     if golden is not None and align == "none" and roi is None and ignore is None:
         raise ParameterError(
@@ -47,5 +46,5 @@ def learned_view(
     )
     if tile is None:
         return base, choice
-    hw = images.read(0).shape[:2] if base.golden is None else base.golden.hw
-    return TiledView(base, Tiling.over((hw[0], hw[1]), tile)), choice
+    hw = images.read(0).hw if base.golden is None else base.golden.hw
+    return TiledView(base, Tiling.over(hw, tile)), choice

@@ -30,7 +30,8 @@ class WatchedFolder(BaseSource):
     beginning with `.` or `~`, and without an image's suffix, are ignored.
 
     When the folder itself is out of reach, this is tried again for `patience` seconds (None: for
-    ever) before SourceError. `read` turns a path into what `Frame.image` holds.
+    ever) before SourceError. `read` turns a path into what `Frame.image` holds; left
+    out, that is what `inspect_stream` reads, and by itself `read_samples`.
 
     `health.counts`: `waiting` files not complete yet; `vanished` before they could be taken;
     `renamed` after they were taken.
@@ -47,7 +48,7 @@ class WatchedFolder(BaseSource):
         recursive: bool = False,
         patience: float | None = None,
         judged: Callable[[Path, float], bool] | None = None,
-        read: Callable[[Path], Any] = read_samples,
+        read: Callable[[Path], Any] | None = None,
     ) -> None:
         for name, value, least in (
             ("settle", settle, 0),
@@ -198,7 +199,7 @@ class WatchedFolder(BaseSource):
         started = time.perf_counter()
         image, error = None, None
         try:
-            image = self.read(path)
+            image = (self.read or read_samples)(path)
         except ImageError as caught:
             error = caught
         # The look may be long ago: the frames before this one were inspected meanwhile.

@@ -10,10 +10,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
 
-import numpy as np
-
 from blemish.errors import ImageError, ParameterError
 from blemish.imaging import read_samples
+from blemish.streams.folder import WatchedFolder
 from blemish.streams.source import Frame, Health, Images, Picture, Source, moment
 from blemish.streams.timings import Timings
 from blemish.verdict import error_to_dict
@@ -29,9 +28,9 @@ _GRACE = 2.0  # s that a stopped source has to give its last frame
 class StreamResult(Generic[T]):
     """What became of one frame: `result` of the inspector, or the `error` of an unreadable image.
 
-    `image` are the samples that were inspected (None with an error). `timings` are milliseconds:
-    `wait` for the source, `read` and decode, `queue` until a thread was free, `inspect`, and
-    `inspect.STAGE` for each stage that the result itself has timings of.
+    `image` is what was inspected, a raster or samples (None with an error). `timings` are
+    milliseconds: `wait` for the source, `read` and decode, `queue` until a thread was free,
+    `inspect`, and `inspect.STAGE` for each stage that the result itself has timings of.
     """
 
     frame: Frame
@@ -59,12 +58,13 @@ def inspect_stream(
     queue: int = 8,
     ordered: bool = True,
     memory: int = 256,
-    read: Read = read_samples,
+    read: Read | None = None,
 ) -> Stream[T]:
     """The results of a source's frames, in their order (or, not `ordered`, as they come).
 
-    `inspect` is called by `workers` threads with the samples that `read` makes of each frame's
-    image, such as `Inspector.inspect`. The source is asked for a frame only while less than
+    `inspect` is called by `workers` threads with what `read` makes of each frame's image. Left out,
+    that is what the `raster` of its own object reads, as `Inspector.inspect` has one, or else
+    `read_samples`. The source is asked for a frame only while less than
     `queue + workers` frames, and less than `memory` MiB of samples, wait for the caller: a slow
     inspection slows the source down, and nothing is dropped.
 
@@ -75,7 +75,12 @@ def inspect_stream(
         if value < 1:
             raise ParameterError(f"{name} is {value}; give a whole number of at least 1")
     whole = source if isinstance(source, Source) else Images(source)
-    return Stream(_Line(inspect, whole, workers, queue, ordered, memory, read))
+    # An inspector reads as it did when it learned, and no larger than it looks at.
+    owner = getattr(inspect, "__self__", None)
+    own: Read = getattr(owner, "raster", read_samples)
+    if read is None and isinstance(whole, WatchedFolder) and whole.read is None:
+        whole.read = own  # finds a file whole by reading it, and need not read it twice
+    return Stream(_Line(inspect, whole, workers, queue, ordered, memory, read or own))
 
 
 class Stream(Iterator[StreamResult[T]]):
@@ -130,7 +135,7 @@ class _Job:
 
     @property
     def size(self) -> int:
-        return self.image.nbytes if isinstance(self.image, np.ndarray) else 0
+        return getattr(self.image, "nbytes", 0)
 
 
 class _Line(Generic[T]):

@@ -66,7 +66,7 @@ def explain_with(inspectors: Mapping[Path, Inspector]) -> Explain:
 
 
 def _explained(inspector: Inspector, image: Path) -> Pictures:
-    viewed = inspector.view.apply(inspector.read(image))
+    viewed = inspector.view.apply(inspector.raster(image))
     return inspector.detector.explain(viewed, inspector.template_pictures())
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from blemish.detectors.base import Images
 from blemish.errors import ParameterError
-from blemish.imaging import Progress, View, read_image, silent
+from blemish.imaging import Progress, View, read_raster, silent
 from blemish.train.batches import batches, to_batch
 from blemish.train.tfanet.features import READ, FeatureExtractor
 from blemish.train.tfanet.presets import TFANetConfig
@@ -141,5 +141,5 @@ def _read_template(path: str, images: Images) -> npt.NDArray[np.float32]:
         )
     view: Any = getattr(images, "view", None) or View(size=images[0].shape[0])
     reading: dict[str, Any] = getattr(images, "reading", {})
-    picture: npt.NDArray[np.float32] = view.apply(read_image(path, **reading))
+    picture: npt.NDArray[np.float32] = view.apply(read_raster(path, scale_of=view.scale, **reading))
     return picture
