@@ -1,11 +1,12 @@
 """Image AUROC where parts lie shifted or turned: not aligned, with each motion, and with auto.
 
     BLEMISH_WEIGHTS=... python benchmarks/alignment.py --root MVTEC_DIR \
-        [--category bottle transistor] [--sheets 60] [--backbone resnet18.tv_in1k] [--again]
+        [--category bottle transistor] [--set backbone=resnet18.tv_in1k preset=paper] [--again]
 
-HETMM with its fixed configuration. Images are moved by the same seeded motions in every row, their
-borders mirrored so that a border is not itself the anomaly. `moved` is by up to 10 px and 5
-degrees, `turned` by any angle. Rows also count the parts that the residual sends to review.
+HETMM with its default configuration, but for what --set says. Images are moved by the same seeded
+motions in every row, their borders mirrored so that a border is not itself the anomaly. `moved` is
+by up to 10 px and 5 degrees, `turned` by any angle. Rows also count the parts that the residual
+sends to review.
 Finished rows stay; writes benchmarks/results/alignment.json and prints docs/view.md's table.
 """
 
@@ -22,10 +23,9 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from _record import write_result
-from blemish.detectors import HETMM, to_batch
+from blemish.detectors import HETMM, parse_settings
 from blemish.evaluation.datasets import Category, load
 from blemish.evaluation.metrics import auroc
 from blemish.imaging import ImageSequence, View, read_image
@@ -71,19 +71,19 @@ def main() -> None:
     parser.add_argument("--category", nargs="+", default=list(SCENES), choices=list(SCENES))
     parser.add_argument("--scene", nargs="+", help="only these")
     parser.add_argument("--mode", nargs="+", help="only these")
-    parser.add_argument("--backbone", default="resnet18.tv_in1k")
-    parser.add_argument("--sheets", type=int, default=60)
+    parser.add_argument("--set", nargs="*", default=[], help="HETMM's settings, KEY=VALUE")
+    parser.add_argument("--limit", type=int, help="try it on so many images of each kind")
     parser.add_argument("--again", action="store_true", help="measure finished rows again")
     parser.add_argument("--output", type=Path, default=RESULT)
     asked = parser.parse_args()
     rows: list[dict[str, Any]] = []
     if asked.output.exists() and not asked.again:
         kept = json.loads(asked.output.read_text())
-        if (kept["backbone"], kept["sheets"]) == (asked.backbone, asked.sheets):
+        if kept.get("set") == asked.set:
             rows = kept["rows"]
     categories = {category.name: category for category in load("mvtec", asked.root)}
     for name in asked.category:
-        part = Part(categories[name])
+        part = Part(categories[name], asked.limit)
         for scene in SCENES[name]:
             for mode in scene.modes:
                 if asked.scene and scene.name not in asked.scene:
@@ -93,7 +93,7 @@ def main() -> None:
                 if any(is_row(row, name, scene.name, mode) for row in rows):
                     continue
                 rows.append(measured(part, scene, mode, rows, asked))
-                body = {"backbone": asked.backbone, "sheets": asked.sheets, "rows": rows}
+                body = {"set": asked.set, "rows": rows}
                 write_result(asked.output, body, seed=SEED)
     print(as_markdown(rows))
 
@@ -105,11 +105,12 @@ def is_row(row: dict[str, Any], category: str, scene: str, mode: str) -> bool:
 class Part:
     """A category's images as read, and the same ones moved."""
 
-    def __init__(self, category: Category) -> None:
+    def __init__(self, category: Category, limit: int | None) -> None:
         self.name = category.name
-        self.labels = np.array([sample.label for sample in category.test])
-        self._train = [read_image(path) for path in category.train]
-        self._test = [read_image(sample.image) for sample in category.test]
+        test = category.test[:: max(1, len(category.test) // limit)] if limit else category.test
+        self.labels = np.array([sample.label for sample in test])
+        self._train = [read_image(path) for path in category.train[:limit]]
+        self._test = [read_image(sample.image) for sample in test]
 
     def lying(self, scene: Scene) -> tuple[list[Image], list[Image]]:
         generator = np.random.default_rng(SEED)
@@ -163,16 +164,14 @@ def figures(
     labels: npt.NDArray[np.int_],
     asked: argparse.Namespace,
 ) -> dict[str, Any]:
-    detector = HETMM(sheets=asked.sheets, backbone=asked.backbone)
+    detector = HETMM(**parse_settings(HETMM, asked.set))
     detector.fit(ImageSequence(train, view))
     scores, problems, residuals, spent = [], [], [], []
     for image in test:
         started = time.process_time()
         seen = view.see(image)
         spent.append(time.process_time() - started)
-        with torch.inference_mode():
-            found = detector.anomaly_maps(to_batch([seen.pixels], "cpu"))[0].numpy()
-        scores.append(float(found.max() if seen.inside is None else found[seen.inside].max()))
+        scores.append(detector.score(detector.maps([seen.pixels])[0], seen.inside))
         problems.append(seen.problem is not None)
         residuals.append(seen.residual)
     sent, good = np.array(problems), labels == 0

@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", required=True, help="a folder in MVTec AD's layout")
     parser.add_argument("--category", default="bottle")
-    parser.add_argument("--backbone", default="resnet18.tv_in1k")
+    parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--limit", type=int, help="try it on so many images, and write nothing")
     arguments = parser.parse_args()
     (category,) = [c for c in load("mvtec", arguments.root) if c.name == arguments.category]

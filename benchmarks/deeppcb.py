@@ -1,7 +1,8 @@
 """`blemish compare` on DeepPCB's pairs: annotated boxes hit and false regions, at one threshold.
 
     BLEMISH_WEIGHTS=... python benchmarks/deeppcb.py ../shared/data/deeppcb \
-        [--backbone filterbank resnet18.tv_in1k] [--json benchmarks/results/deeppcb.json]
+        [--backbone efficientnet_lite0 resnet18.tv_in1k filterbank] \
+        [--limit 30] [--json benchmarks/results/deeppcb.json]
 
 An annotated box is hit when the centre of a region's box lies in it; a region whose centre lies in
 no annotated box is false, so a region that joins two defects counts against us twice. The threshold
@@ -26,6 +27,7 @@ from blemish.verdict import Region, find_regions
 
 TYPES = {1: "open", 2: "short", 3: "mousebite", 4: "spur", 5: "copper", 6: "pin-hole"}
 CHOSEN_ON = 24  # pairs
+BACKBONES = ["efficientnet_lite0", "resnet18.tv_in1k", "filterbank"]
 THRESHOLDS = [round(float(value), 2) for value in np.arange(0.30, 1.31, 0.05)]
 
 Box = tuple[int, int, int, int, int]  # x1, y1, x2, y2, type
@@ -107,13 +109,13 @@ def figures(rows: list[dict[str, Any]], threshold: float) -> dict[str, Any]:
     }
 
 
-def run(root: Path, backbone: str, kept: Path) -> dict[str, Any]:
+def run(root: Path, backbone: str, kept: Path, limit: int | None) -> dict[str, Any]:
     """All pairs; each is written to `kept` as soon as it is done."""
     done: dict[str, Any] = {}
     if kept.is_file():
         done = {row["image"]: row for row in map(json.loads, kept.read_text().splitlines())}
     rows = []
-    for image, golden, boxes in pairs(root):
+    for image, golden, boxes in pairs(root)[:limit]:
         if image.name not in done:
             done[image.name] = compare(image, golden, boxes, backbone)
             with kept.open("a") as file:
@@ -134,13 +136,14 @@ def run(root: Path, backbone: str, kept: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("root", type=Path)
-    parser.add_argument("--backbone", nargs="*", default=["filterbank", "resnet18.tv_in1k"])
+    parser.add_argument("--backbone", nargs="*", default=BACKBONES)
+    parser.add_argument("--limit", type=int, help=f"try it on so many pairs, above {CHOSEN_ON}")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/deeppcb.json"))
     arguments = parser.parse_args()
     results = {}
     for backbone in arguments.backbone:
         kept = arguments.json.with_suffix(f".{backbone}.jsonl")
-        results[backbone] = run(arguments.root, backbone, kept)
+        results[backbone] = run(arguments.root, backbone, kept, arguments.limit)
         shown = results[backbone]["result"]
         print(
             f"{backbone}: {100 * shown['boxes_hit']:.1f} % of {shown['boxes']} boxes hit, "

@@ -6,8 +6,8 @@
 
 does a row of many images, kept beside the others to see its memory.
 
-Scores a list that names bottle's real images again and again, with an exported bundle made here (a
-filter bank, by default a small one, so that engines and not matching are measured). Each row is a
+Scores a list that names bottle's real images again and again, with a bundle made here (by default a
+small one, so that engines and not matching are measured). Each row is a
 process of its own; each worker has one thread. `--images` are for two workers, `--fewer` for one.
 Writes benchmarks/results/scale_score.json after each row.
 """
@@ -31,12 +31,12 @@ PART = 250
 
 
 def made(root: Path, folder: Path, size: int, sheets: int) -> Path:
-    """The exported bundle that all rows score with."""
+    """The bundle that all rows score with."""
     from blemish import HETMM, Inspector
 
-    inspector = Inspector(HETMM(sheets=sheets, backbone="filterbank"), size=size, device="cpu")
+    inspector = Inspector(HETMM(sheets=sheets), size=size)
     inspector.fit(root / "bottle/train/good").calibrate(false_alarm_rate=0.01)
-    inspector.export(folder / "bottle.blemish")
+    inspector.save(folder / "bottle.blemish")
     return folder / "bottle.blemish"
 
 
@@ -201,7 +201,7 @@ def main() -> None:
 
 def keep(given: argparse.Namespace, found: dict[str, Any], images: int) -> None:
     """Put a row into the results, in place of an older one of its name."""
-    from _record import write_result  # imports PyTorch, which no row is to hold
+    from _record import write_result
 
     kept = json.loads(given.json.read_text()) if given.json.is_file() else {}
     kind = "long" if given.long else "rows"

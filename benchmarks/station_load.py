@@ -1,8 +1,8 @@
 """A station under load on this machine: parts a second, latency, memory; then twice that load.
 
-    BLEMISH_WEIGHTS=STORE python benchmarks/station_load.py --root MVTEC_DIR [--seconds 300]
+    python benchmarks/station_load.py --root MVTEC_DIR [--seconds 300]
 
-ResNet-18, 60 sheets, 256 px, exported to ONNX; `blemish serve` in a process of its own on
+HETMM by its defaults, 256 px; `blemish serve` in a process of its own on
 127.0.0.1, images of bottle's test folder sent by HTTP from this one. First as many as it takes, one
 after another by `--clients`; then parts at twice that rate, whatever happens to them, each sent
 again after a 429 until it is recorded. At the end the store must hold every part once.
@@ -58,9 +58,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--root", type=Path, required=True, help="MVTec AD")
     parser.add_argument("--category", default="bottle")
-    parser.add_argument("--backbone", default="resnet18.tv_in1k")
-    parser.add_argument("--sheets", type=int, default=60)
-    parser.add_argument("--bundle", type=Path, help="such an export, made before")
+    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--sheets", type=int, default=40)
+    parser.add_argument("--bundle", type=Path, help="such a bundle, made before")
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--twice", type=float, default=60, help="seconds at twice the load")
     parser.add_argument("--clients", type=int, default=2)
@@ -116,10 +116,10 @@ def measured(given: argparse.Namespace, scratch: Path) -> dict[str, Any]:
 
 
 def make_bundle(given: argparse.Namespace, good: Path, scratch: Path) -> None:
-    """What the line floor runs."""
+    """What the station runs."""
     detector = HETMM(sheets=given.sheets, backbone=given.backbone)
     inspector = Inspector(detector, size=256).fit(good).calibrate(false_alarm_rate=0.05)
-    inspector.export(scratch / "part.blemish")
+    inspector.save(scratch / "part.blemish")
 
 
 class Sender:

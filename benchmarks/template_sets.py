@@ -2,10 +2,13 @@
 
     python benchmarks/template_sets.py --images MVTEC_DIR/bottle/train/good
         [--json benchmarks/results/template_sets.json] [--plot docs/template_sets.png] [--smoke]
+    python benchmarks/template_sets.py --images DIR --one 400 --side 512 --memory 1024
+        --set preset=paper backbone=resnet50.caffe_in1k
 
-Sheets are of the real images at 128 px, over and over, each time moved by up to 2 px, brighter or
-darker by up to 5 %, and with noise of 0.02; ResNet-18, float32, the default windows. Each row is a
-process of its own; its memory is the peak (VmHWM) above what it has once the backbone has run.
+(the second prints one row). Sheets are of the real images at 128 px, over and over, each time moved
+by up to 2 px, brighter or darker by up to 5 %, and with noise of 0.02; all sheets are kept, by the
+default settings. Each row is a process of its own, on one thread; its memory is the peak (VmHWM)
+above what it has once the backbone has run.
 The scratch files lie in the temp folder (TMPDIR) and their pages in the system's cache where there
 is room, as here; a colder cache costs the disk's time. Linux only.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -23,19 +27,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from blemish.features import create_backbone
-from blemish.hetmm.chunks import ChunkedBank
-from blemish.hetmm.selection import select
 
 from _record import write_result
-from blemish.detectors import HETMM, to_batch
-from blemish.imaging import View, read_image
+from blemish.detectors import HETMM, parse_settings
+from blemish.detectors.hetmm.learning import learn_backbone
+from blemish.detectors.hetmm.selection import select
+from blemish.detectors.hetmm.vectors import ScratchVectors
+from blemish.imaging import View, read_image, silent
 
 SHEETS = (60, 250, 1000, 2500, 5000)
 SIDE, QUERIES, SEED = 128, 5, 0
-BACKBONE = "resnet18.tv_in1k"
 PTS_SHEETS, PTS_KEPT, PIXELS = (120, 250, 500, 1000, 2000), 60, 4
 RAY_SHEETS = 200
 BLUE, GREY = "#2c5f8f", "#8a9298"
@@ -58,9 +59,9 @@ class Repeated(Sequence[Any]):
         return image.clip(0, 1).astype(np.float32)
 
 
-def real_images(folder: Path) -> list[Any]:
+def real_images(folder: Path, side: int = SIDE) -> list[Any]:
     """The good images of a folder at the benchmark's size."""
-    view = View(size=SIDE)
+    view = View(size=side)
     return [view.apply(read_image(path)) for path in sorted(folder.glob("*.png"))]
 
 
@@ -70,13 +71,13 @@ def memory_mb(field: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
 
 
-def one(folder: Path, sheets: int, memory: int | None) -> dict[str, Any]:
+def one(given: argparse.Namespace, sheets: int) -> dict[str, Any]:
     """Fit and score in this process."""
-    real = real_images(folder)
-    detector = HETMM(sheets=None, backbone=BACKBONE, memory=memory)
-    backbone = create_backbone(BACKBONE, levels=detector.levels, taps=detector.taps, seed=SEED)
-    with torch.inference_mode():
-        backbone(to_batch(real[: detector.batch_size], "cpu"))
+    real = real_images(given.images, given.side)
+    settings = {"sheets": None, "memory": given.memory, **parse_settings(HETMM, given.set)}
+    detector = HETMM(**settings)
+    backbone = learn_backbone(detector.config, real, real[0].shape[:2], SEED, silent)
+    HETMM(**settings).fit(real[:2], backbone=backbone)
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     before = memory_mb("VmRSS")
     began, worked = time.perf_counter(), time.process_time()
@@ -85,18 +86,17 @@ def one(folder: Path, sheets: int, memory: int | None) -> dict[str, Any]:
     after_fit = memory_mb("VmHWM")
     seconds, processor, scores = [], [], []
     for index in range(QUERIES + 1):
-        query = to_batch([Repeated(real, sheets + QUERIES + 1)[sheets + index]], "cpu")
+        query = Repeated(real, sheets + QUERIES + 1)[sheets + index]
         began, worked = time.perf_counter(), time.process_time()
-        scores.append(float(detector.scores(detector.anomaly_maps(query))[0]))
+        scores.append(float(detector.scores(detector.maps([query]))[0]))
         seconds.append(time.perf_counter() - began)
         processor.append(time.process_time() - worked)
-    banks = [bank for bank in detector.banks_ if bank is not None]
-    sizes = [bank.channels * bank.height * bank.width * bank.dtype.itemsize for bank in banks]
+    held = [each.vectors for each in detector.sets_]
     return {
         "sheets": sheets,
-        "memory_limit_mb": memory,
-        "in_scratch_files": all(isinstance(bank, ChunkedBank) for bank in banks),
-        "sheets_mb": round(sheets * sum(sizes) / 2**20, 1),
+        "memory_limit_mb": given.memory,
+        "in_scratch_files": all(isinstance(each, ScratchVectors) for each in held),
+        "sheets_mb": round(sum(4 * np.prod(each.shape) for each in held) / 2**20, 1),
         "fit_seconds": round(fitted, 2),
         "fit_processor_seconds": round(fit_worked, 2),
         "query_ms": round(1e3 * statistics.median(seconds[1:]), 1),  # the first one warms up
@@ -110,10 +110,11 @@ def one(folder: Path, sheets: int, memory: int | None) -> dict[str, Any]:
 def in_process(given: argparse.Namespace, sheets: int, memory: int | None) -> dict[str, Any]:
     """The same in a new process, so that peaks are its own."""
     command = [sys.executable, __file__, "--images", given.images, "--one", sheets]
-    command += ["--threads", given.threads] + ([] if memory is None else ["--memory", memory])
+    command += ["--side", given.side] + ([] if memory is None else ["--memory", memory])
     done = subprocess.run(
-        [str(part) for part in command], stdout=subprocess.PIPE, text=True, check=True
-    )
+        [str(part) for part in [*command, "--set", *given.set]], stdout=subprocess.PIPE, text=True,
+        check=True, env={**os.environ, "BLEMISH_THREADS": "1", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
     row: dict[str, Any] = json.loads(done.stdout)
     print(json.dumps({name: row[name] for name in row if name != "scores"}), flush=True)
     return row
@@ -121,11 +122,12 @@ def in_process(given: argparse.Namespace, sheets: int, memory: int | None) -> di
 
 def selection_seconds(sheets: int) -> dict[str, Any]:
     """Prototype selection (PTS) at a few pixels of level 1, on one core."""
-    generator = torch.Generator().manual_seed(SEED)
-    middle = torch.randn(1, 64, 1, PIXELS, generator=generator)
-    vectors = middle + 0.3 * torch.randn(sheets, 64, 1, PIXELS, generator=generator)
+    generator = np.random.default_rng(SEED)
+    middle = generator.standard_normal((PIXELS, 1, 64), np.float32)
+    vectors = middle + 0.3 * generator.standard_normal((PIXELS, sheets, 64), np.float32)
+    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
     began = time.process_time()
-    select(F.normalize(vectors, dim=1), PTS_KEPT)
+    select(vectors, PTS_KEPT, method="pts")
     spent = (time.process_time() - began) / PIXELS
     row = {"sheets": sheets, "processor_seconds_a_pixel": round(spent, 5)}
     print(json.dumps(row), flush=True)
@@ -139,18 +141,19 @@ def on_ray(folder: Path, sheets: int) -> list[dict[str, Any]]:
     images, rows, first = Repeated(real_images(folder), sheets), [], None
     for engine, workers in (("local", 1), ("ray", 1), ("ray", 2)):
         with selecting(
-            HETMM(sheets=PTS_KEPT, selection="pts", backbone=BACKBONE),
+            HETMM(sheets=PTS_KEPT, selection="pts"),
             engine=engine,  # type: ignore[arg-type]
             workers=workers,
         ) as detector:
-            if engine == "ray":  # workers start and import PyTorch
-                list(detector.band_map(torch.Tensor.clone, [torch.zeros(1)] * 2 * workers))
+            if engine == "ray":  # workers start and import what they need
+                assert detector.band_map is not None
+                list(detector.band_map(np.copy, [np.zeros(1, np.float32)] * 2 * workers))
             began = time.perf_counter()
             detector.fit(images, seed=SEED)
             seconds = time.perf_counter() - began
-        found = [bank.sources_tensor() for bank in detector.banks_]
+        found = [each.sources for each in detector.sets_]
         first = first or found
-        same = all(torch.equal(a, b) for a, b in zip(first, found, strict=True))
+        same = all(np.array_equal(a, b) for a, b in zip(first, found, strict=True))
         rows.append({"engine": engine, "workers": workers, "sheets": sheets, "kept": PTS_KEPT,
                      "fit_seconds": round(seconds, 1), "same_prototypes": same})  # fmt: skip
         print(json.dumps(rows[-1]), flush=True)
@@ -190,15 +193,15 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--memory", type=int, help="MiB; of the whole run 256")
     parser.add_argument("--one", type=int, help="this many sheets, in this process")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--side", type=int, default=SIDE, help="of the view")
+    parser.add_argument("--set", nargs="*", default=[], help="HETMM's settings, KEY=VALUE")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/template_sets.json"))
     parser.add_argument("--plot", type=Path, default=Path("docs/template_sets.png"))
     parser.add_argument("--smoke", action="store_true", help="two small sets, little selection")
     parser.add_argument("--redraw", action="store_true", help="the plot of the kept results")
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
     if given.one:
-        print(json.dumps(one(given.images, given.one, given.memory)))
+        print(json.dumps(one(given, given.one)))
         return
     limit = given.memory or 256
     if given.redraw:
@@ -211,9 +214,7 @@ def main() -> None:
         rows += [{**row, "same_scores": same} for row in pair]
     pts = [selection_seconds(sheets) for sheets in PTS_SHEETS[: 1 if given.smoke else None]]
     ray = on_ray(given.images, 80 if given.smoke else RAY_SHEETS)
-    found = {"side": SIDE, "backbone": BACKBONE, "precision": "float32", "threads": given.threads,
-             "note": "the machine was shared with other work: wall times are upper bounds",
-             "rows": rows, "pts": pts, "pts_on_ray": ray}  # fmt: skip
+    found = {"side": given.side, "set": given.set, "rows": rows, "pts": pts, "pts_on_ray": ray}
     write_result(given.json, found, seed=SEED)
     draw(rows, limit, given.plot)
 

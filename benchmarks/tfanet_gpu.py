@@ -23,15 +23,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from blemish.features import create_backbone
 
 from _record import write_result
 from blemish import TFANet
-from blemish.detectors import to_batch
+from blemish.backbones import create_backbone
 from blemish.evaluation import datasets
 from blemish.evaluation.datasets import Category
 from blemish.evaluation.metrics import PixelMetrics, auroc
 from blemish.imaging import ImageSequence, View
+from blemish.train.backbone import GraphBackbone
+from blemish.train.batches import to_batch
 from blemish.train.tfanet.features import FeatureExtractor
 from blemish.train.tfanet.macs import untrimmed
 from blemish.train.tfanet.network import TFANet as Network
@@ -39,6 +40,7 @@ from blemish.train.tfanet.network import build_network
 from blemish.train.tfanet.presets import PRESETS, TFANetConfig
 from blemish.train.tfanet.scoring import anomaly_maps, image_scores
 from blemish.train.tfanet.table3 import median_seconds
+from tfanet_step import TorchBackbone
 
 PAPER = {"bottle": (100.0, 98.5), "transistor": (99.8, 97.7)}
 SNAPSHOT_EPOCHS = 10  # as the release evaluates
@@ -132,9 +134,11 @@ def train_piece(
     images = ImageSequence(category.train, View(256, "lanczos"))
     pictures = list(images)
     # The template is fixed by then: snapshots are scored with its tokens under their own weights.
-    extractor = FeatureExtractor(
-        create_backbone(backbone, levels=detector.levels, taps="post").to(device), detector.config
+    levels = tuple(detector.levels)
+    graph = GraphBackbone.of(
+        create_backbone(backbone, levels=levels, taps="post"), levels, (256,) * 2
     )
+    extractor = FeatureExtractor(graph.to(device), detector.config)
     with torch.inference_mode():
         template = extractor(to_batch(pictures[:1], device), template=True)
     snapshots: list[list[Any]] = []
@@ -151,7 +155,7 @@ def train_piece(
     resumed = (run_dir / "checkpoint.safetensors").is_file()
     with peak_memory(device) as memory:
         began = time.perf_counter()
-        detector.fit(pictures, device=device, seed=piece.seed, watch=watch)
+        detector.fit(pictures, device=str(device), seed=piece.seed, watch=watch)
         seconds = time.perf_counter() - began - apart
     last = test.figures(detector.extractor_, detector.network_, detector.template_tokens_)
     # Without masks (transistor's are missing here) the image figure alone chooses.
@@ -189,13 +193,12 @@ def measure_speed(
     """Images a second from pixels on the device to scores on the host, each way of computing.
 
     release: float32, template's features and tokens recomputed for every image. ours: template
-    kept, needless tokens left out, in float32 and bfloat16. Scoring is part of all.
+    kept, needless tokens left out, in float32 and bfloat16. Scoring is part of all. The backbone is
+    PyTorch's on the device either way, with random weights.
     """
     options = {name: TINY[name] for name in TINY if name not in ("epochs", "snapshot_every")}
     config = TFANetConfig(**options) if smoke else PRESETS["default"]
-    extractor = FeatureExtractor(
-        create_backbone(backbone, levels=(0, 1, 2, 3), taps="post").to(device), config
-    )
+    extractor = FeatureExtractor(TorchBackbone(backbone).to(device), config)
     images = torch.rand(batch, 3, 256, 256).to(device, memory_format=torch.channels_last)
     with torch.inference_mode():
         phi = extractor(images[:1])

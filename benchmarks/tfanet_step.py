@@ -1,6 +1,6 @@
 """One training step of TFA-Net: ours against the release's way of computing, in one run.
 
-    BLEMISH_WEIGHTS=... python benchmarks/tfanet_step.py [--json FILE] [--preset small] [--smoke]
+    python benchmarks/tfanet_step.py [--json FILE] [--preset small] [--smoke]
 
 The release's step, re-implemented plainly from TFANET.md: the template's features and the image's
 are recomputed each time, through a backbone that requires gradients, so autograd runs through it
@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from blemish.features import create_backbone
 
 from _record import environment, write_result
+from blemish.backbones import create_backbone
 from blemish.evaluation.protocol import peak_rss_mb
+from blemish.train.backbone import GraphBackbone
+from blemish.train.networks import DEEPEST, create_network, initialise
 from blemish.train.tfanet.features import CachedFeatures, FeatureExtractor
 from blemish.train.tfanet.network import TFANet, build_network, patchify
 from blemish.train.tfanet.presets import PRESETS, TFANetConfig
@@ -34,7 +36,24 @@ from blemish.train.tfanet.training import Objective, training_precision
 BACKBONE = "resnet18.tv_in1k"
 IMAGES = 16
 SIZE = 256
+LEVELS = (0, 1, 2, 3)
 TINY = {"dim": 32, "depth": 1, "heads": 2, "fdrm_dim": 16, "fdrm_depth": 1, "fdrm_heads": 2}
+
+
+class TorchBackbone(torch.nn.Module):
+    """The same network in PyTorch, with the same random weights: autograd can run through it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name, self.network = name, create_network(name, DEEPEST)
+        initialise(self.network, 0)
+        for key in ("mean", "std"):
+            values = torch.tensor(getattr(self.network, key)).view(1, 3, 1, 1)
+            self.register_buffer(key, values, persistent=False)
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The maps of levels 0 to 3."""
+        return self.network((images - self.mean) / self.std)[: len(LEVELS)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +75,8 @@ class Setting:
 
 def release_step(setting: Setting) -> Callable[[], None]:
     """The step as TFANET.md, 1, 2 and 5 describe it, `zero_grad` aside."""
-    config, images, extractor = _parts(setting)
+    config, images = setting.config, _images(setting)
+    extractor = FeatureExtractor(TorchBackbone(setting.backbone).to(setting.device), config)
     extractor.backbone.requires_grad_(True)  # as released; not in the optimiser all the same
     network = _network(extractor, images, config, setting)
     network.trim = False
@@ -78,8 +98,11 @@ def release_step(setting: Setting) -> Callable[[], None]:
 
 def our_step(setting: Setting) -> Callable[[], None]:
     """The step of `blemish.tfanet.training`."""
-    config, images, extractor = _parts(setting)
-    device = torch.device(setting.device)
+    config, images, device = setting.config, _images(setting), torch.device(setting.device)
+    graph = create_backbone(f"random:{setting.backbone}", levels=LEVELS, taps="post")
+    backbone = GraphBackbone.of(graph, LEVELS, (SIZE, SIZE)).to(device)
+    backbone.name = setting.backbone
+    extractor = FeatureExtractor(backbone, config)
     pictures = [image.movedim(0, -1).cpu().numpy() for image in images]
     source = CachedFeatures(extractor, pictures, images[:1], device)
     network = build_network(source.channels, config).to(device).train()
@@ -100,12 +123,9 @@ def our_step(setting: Setting) -> Callable[[], None]:
     return step
 
 
-def _parts(setting: Setting) -> tuple[TFANetConfig, torch.Tensor, FeatureExtractor]:
-    images = torch.rand(IMAGES, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)).to(
-        setting.device
-    )
-    backbone = create_backbone(setting.backbone, levels=(0, 1, 2, 3), taps="post")
-    return setting.config, images, FeatureExtractor(backbone.to(setting.device), setting.config)
+def _images(setting: Setting) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(IMAGES, 3, SIZE, SIZE, generator=generator).to(setting.device)
 
 
 def _network(

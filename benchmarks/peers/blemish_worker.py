@@ -21,8 +21,8 @@ from work import (
     score_all,
 )
 
-import blemish.detectors.hetmm.learning  # noqa: F401  # imported late by design; see the docstring
-from blemish import HETMM, Inspector
+import blemish.detectors.hetmm.learning  # imported late by design; see the docstring
+from blemish import Inspector
 
 BUNDLE = "bundle"
 

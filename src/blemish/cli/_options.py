@@ -25,7 +25,7 @@ Backbone = Annotated[
 ]
 Sheets = Annotated[
     int | None,
-    typer.Option("--sheets", min=0, help="Sheets of templates kept; 0 keeps all. [default: 40]"),
+    typer.Option("--sheets", min=0, help="Sheets of templates kept; 0 keeps all. [default: 48]"),
 ]
 Memory = Annotated[
     int | None,

@@ -18,7 +18,7 @@ Samples = npt.NDArray[Any]  # [h, w] or [h, w, 3], uint8 or float32 in [0, 1]
 RESAMPLES = ("bilinear", "lanczos", "area")
 # Of the view's sides, what is left to the filter: what is averaged or decoded smaller before it
 # then shows by at most a few grey levels, at sharp edges (docs/images.md).
-_LEFT = 2
+_LEFT = 1.75
 _SCALES = (8, 4, 2)  # at which a JPEG can be decoded
 
 
@@ -43,7 +43,7 @@ def resized(raster: Raster, hw: tuple[int, int], resample: str) -> Samples:
 
 def _spare(hw: tuple[int, int], wanted: tuple[int, int]) -> int:
     """How many times smaller both sides may become before the filter does the rest."""
-    return min(hw[0] // (_LEFT * wanted[0]), hw[1] // (_LEFT * wanted[1]))
+    return int(min(hw[0] // (_LEFT * wanted[0]), hw[1] // (_LEFT * wanted[1])))
 
 
 def _averaged(raster: Raster, hw: tuple[int, int]) -> tuple[Samples, Span]:
