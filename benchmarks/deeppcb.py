@@ -23,6 +23,7 @@ import numpy as np
 
 from _record import write_result
 from blemish.compare import Comparer
+from blemish.imaging import Seen
 from blemish.verdict import Region, find_regions
 
 TYPES = {1: "open", 2: "short", 3: "mousebite", 4: "spur", 5: "copper", 6: "pin-hole"}
@@ -70,8 +71,7 @@ def compare(image: Path, golden: Path, boxes: list[Box], backbone: str) -> dict[
         regions = find_regions(
             result.anomaly_map,
             threshold,
-            view=comparer.inspector.view,
-            source_size=result.image_size,
+            place=Seen.whole(comparer.inspector.view.size, result.image_size),
         )
         counted[f"{threshold:.2f}"] = count(regions, boxes)
     return {

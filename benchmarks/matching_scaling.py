@@ -37,11 +37,8 @@ PANEL, MARGIN = 420, 64  # px
 def measure(sheets: int, window: int, image: int, repeats: int) -> dict[str, Any]:
     side = image // 4
     one = level((CHANNELS, side, side), window // 2, BACKWARD // 2)
-    templates, query, matcher = (
-        drawn_set(one, sheets),
-        drawn_query(one),
-        make_matcher(match_graph()),
-    )
+    templates, query = drawn_set(one, sheets), drawn_query(one)
+    matcher = make_matcher(match_graph())
     ms = milliseconds(lambda: templates.distances(matcher, query), repeats)
     multiplications = sheets * CHANNELS * side * side * max(window, BACKWARD) ** 2
     return {"ms": ms, "multiplications": multiplications}

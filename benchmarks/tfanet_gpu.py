@@ -135,10 +135,9 @@ def train_piece(
     pictures = list(images)
     # The template is fixed by then: snapshots are scored with its tokens under their own weights.
     levels = tuple(detector.levels)
-    graph = GraphBackbone.of(
-        create_backbone(backbone, levels=levels, taps="post"), levels, (256,) * 2
-    )
-    extractor = FeatureExtractor(graph.to(device), detector.config)
+    made = create_backbone(backbone, levels=levels, taps="post")
+    graph = GraphBackbone.of(made, levels, (256, 256)).to(device)
+    extractor = FeatureExtractor(graph, detector.config)
     with torch.inference_mode():
         template = extractor(to_batch(pictures[:1], device), template=True)
     snapshots: list[list[Any]] = []

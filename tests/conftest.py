@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
@@ -88,11 +89,18 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def _filled_store(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> WeightStore:
     pytest.importorskip("timm", reason="graphs of networks are made with blemish[train]")
-    store = WeightStore(tmp_path_factory.mktemp("weights"))
-    for name, file in WEIGHTS.items():
-        if not (shared / "weights" / file).is_file():
-            pytest.skip(f"the shared folder has no weights/{file}")
-        store.add_file(shared / "weights" / file, name)
+    # Making the graphs takes most of a minute: the processes of a test run share one store.
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    store = WeightStore(root / "weights")
+    store.root.mkdir(exist_ok=True)
+    with (root / "weights.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name, file in WEIGHTS.items():
+            if not (shared / "weights" / file).is_file():
+                pytest.skip(f"the shared folder has no weights/{file}")
+            if not store.path(name).is_file():
+                store.add_file(shared / "weights" / file, name)
     return store
 
 

@@ -29,6 +29,7 @@ SETTINGS: dict[str, Any] = {
     "sigma": 4.0,
 }
 NETWORK_THRESHOLD = 0.65
+EMBEDDED_THRESHOLD = 0.6
 # Whitened on one image, the filter bank's features lie further apart and jitter at edges.
 FILTERBANK_SETTINGS: dict[str, Any] = {
     **SETTINGS,
@@ -69,7 +70,8 @@ class Comparer:
         self.inspector.view = View(size=size or min(2 * max(self.shape), LARGEST_SIZE))
         self.inspector.fit([pixels])
         self.inspector.name = os.fspath(golden) if isinstance(golden, str | os.PathLike) else ""
-        self.threshold = threshold or (FILTERBANK_THRESHOLD if bank else NETWORK_THRESHOLD)
+        own = {"filterbank": FILTERBANK_THRESHOLD, EMBEDDED: EMBEDDED_THRESHOLD}
+        self.threshold = threshold or own.get(backbone, NETWORK_THRESHOLD)
 
     def compare(self, image: Any) -> Inspection:
         """The result for one image: `fail` above the threshold; no p-value, nothing is promised."""

@@ -32,6 +32,7 @@ from blemish.detectors.hetmm.vectors import (
     bands,
     make_vectors,
 )
+from blemish.errors import WeightsError
 from blemish.graphs.sessions import OnnxSession, threads
 from blemish.imaging import Progress
 from blemish.imaging.augmentation import copies
@@ -94,7 +95,7 @@ def learn_templates(
         for index in config.on
     ]
     graph = features_graph(backbone, wanted, hw)
-    session = OnnxSession(graph, backbone.name)
+    session = OnnxSession(graph, backbone.name, WeightsError)
     made = copies(config.augment)
     # Copies belong to whole sheets: which one a prototype came from could not be told later.
     selects = config.selection not in WHOLE_SHEETS and len(made) == 1
