@@ -1,6 +1,6 @@
 """HETMM's matching on a GPU beside the processor: milliseconds, queries a second, differences.
 
-    python benchmarks/hetmm_gpu.py [--backbone efficientnet_lite0] [--sheets 40 60 209]
+    python benchmarks/hetmm_gpu.py [--backbone efficientnet_lite0] [--sheets 48 60 209]
         [--json benchmarks/results/hetmm_gpu.json] [--smoke]
 
 TorchMatcher on `--device` and GraphMatcher, one query at a time, by the levels of the presets
@@ -45,7 +45,7 @@ def measure(levels: list[Level], sheets: int, device: str, repeats: int) -> dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="efficientnet_lite0")
-    parser.add_argument("--sheets", type=int, nargs="+", default=[40, 60, 209])
+    parser.add_argument("--sheets", type=int, nargs="+", default=[48, 60, 209])
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/hetmm_gpu.json"))

@@ -21,13 +21,13 @@ from blemish.evaluation.protocol import evaluate_category
 
 RESULT = Path(__file__).parent / "results" / "main_job.json"
 RATE = 0.05
-PAPER = {"preset": "paper", "selection": "spaced"}
-# (backbone, sheets, the rest): the same windows, weights and smoothing for every part.
-CONFIGURATIONS: tuple[tuple[str, int, dict[str, Any]], ...] = (
-    ("efficientnet_lite0", 40, {}),
-    ("resnet50.caffe_in1k", 60, PAPER),
-    ("resnet18.tv_in1k", 60, PAPER),
-    ("filterbank", 40, {}),
+PAPER = {"preset": "paper", "sheets": 60, "selection": "spaced"}
+# (backbone, the rest): the same windows, weights and smoothing for every part.
+CONFIGURATIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("efficientnet_lite0", {}),
+    ("resnet50.caffe_in1k", PAPER),
+    ("resnet18.tv_in1k", PAPER),
+    ("filterbank", {}),
 )
 
 
@@ -38,8 +38,10 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="try it on so many images; nothing is kept")
     arguments = parser.parse_args()
 
-    rows: list[dict[str, Any]] = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
-    for backbone, sheets, settings in CONFIGURATIONS:
+    rows: list[dict[str, Any]] = []
+    if RESULT.exists() and arguments.only:
+        rows = json.loads(RESULT.read_text())["rows"]
+    for backbone, settings in CONFIGURATIONS:
         if arguments.only not in (None, backbone):
             continue
         for category in load("mvtec", arguments.root):
@@ -50,16 +52,15 @@ def main() -> None:
                     train=category.train[: arguments.limit],
                     test=category.test[:: max(1, step)],
                 )
+            detector = HETMM(backbone=backbone, **settings)
             result = evaluate_category(
                 category,
-                lambda given={**settings, "backbone": backbone, "sheets": sheets}: Inspector(
-                    HETMM(**given)
-                ),
+                lambda made=detector: Inspector(made),
                 false_alarm_rate=RATE if arguments.limit is None else 0.5,
             )
-            made = {"backbone": backbone, "preset": settings.get("preset", "default")}
-            row = {**made, "sheets": sheets, **result.to_dict()}
             key = ("backbone", "preset", "sheets", "category")
+            used = {name: getattr(detector.config, name) for name in key[:3]}
+            row = {**used, **result.to_dict()}
             rows = [r for r in rows if any(r.get(k) != row[k] for k in key)] + [row]
             if arguments.limit is None:
                 write_result(RESULT, {"rows": rows}, seed=0)

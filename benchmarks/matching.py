@@ -1,6 +1,6 @@
 """Mutual matching beside what one could write instead: milliseconds, one query at a time.
 
-    python benchmarks/matching.py [--backbone efficientnet_lite0] [--sheets 40 60]
+    python benchmarks/matching.py [--backbone efficientnet_lite0] [--sheets 48 60]
 
 The levels of the presets `default` and `paper` on a backbone at 256 px, unit vectors drawn at
 random, float32, medians. `ours`: the product's TemplateSet.distances. `offset_loop`: for each
@@ -159,7 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--preset", nargs="+", default=["default", "paper"])
-    parser.add_argument("--sheets", type=int, nargs="+", default=[40, 60])
+    parser.add_argument("--sheets", type=int, nargs="+", default=[HETMM().config.sheets, 60])
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/matching.json"))

@@ -59,7 +59,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--root", type=Path, required=True, help="MVTec AD")
     parser.add_argument("--category", default="bottle")
     parser.add_argument("--backbone", default="efficientnet_lite0")
-    parser.add_argument("--sheets", type=int, default=40)
+    parser.add_argument("--sheets", type=int, default=HETMM().config.sheets)
     parser.add_argument("--bundle", type=Path, help="such a bundle, made before")
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--twice", type=float, default=60, help="seconds at twice the load")

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from blemish.errors import ImageError, NoImagesError
 from blemish.imaging.files import expand
-from blemish.imaging.raster import Raster
+from blemish.imaging.raster import Raster, to_unit
 from blemish.imaging.reading import read_raster
 from blemish.imaging.view import Seen, View
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from blemish.imaging.tiled_view import TiledView
 
 Progress = Callable[[str, int, int], None]  # (what is being done, done so far, in all)
+KEPT_BYTES = 128 << 20  # of views that were checked: some 680 of 256 x 256 in 8 bits
 READERS = 4  # threads at most that read ahead, one image each
 NAMED = 3  # unreadable files named in one message; the rest are counted
 
@@ -45,6 +47,7 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         self.reading = reading
         self._placements: dict[int, Placement | None] = {}  # found once, needed in every pass
         self._last: tuple[int, Seen] | None = None  # pixels and what counts are asked in turn
+        self._kept: dict[int, Seen] = {}  # those that were checked: reading is the slow part
 
     def __len__(self) -> int:
         return len(self.items)
@@ -78,7 +81,7 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
     def viewed(self, view: View | TiledView) -> ImageSequence:
         """The same images in another view; tiles of one view know their parts' places already."""
         other = copy(self)
-        other.view, other._last = view, None
+        other.view, other._last, other._kept = view, None, {}
         if (view.align, view.golden) != (self.view.align, self.view.golden):
             other._placements = {}
         return other
@@ -94,6 +97,9 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         kept = [index for index in range(len(self)) if index not in left_out]
         rest = copy(self)
         rest.items, rest._last = [self.items[index] for index in kept], None
+        rest._kept = {
+            new: self._kept[old] for new, old in enumerate(kept) if old in self._kept
+        }
         rest._placements = {
             new: self._placements[old] for new, old in enumerate(kept) if old in self._placements
         }
@@ -103,13 +109,20 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         """A fingerprint of each image as the detector sees it, [N] hexadecimal strings.
 
         Reads everything once, so broken images are found, and all named, before any long work.
+        What the view shows is kept for the passes that follow, up to KEPT_BYTES.
         """
         found: list[str] = []
+        room = KEPT_BYTES
         broken: list[ImageError] = []
         progress("checking images", 0, len(self))
         for index, reading in enumerate(self._read_ahead()):
             try:
-                found.append(digest(reading.result().pixels))
+                seen = reading.result()
+                found.append(digest(seen.pixels))
+                packed = _packed(seen)
+                room -= packed.pixels.nbytes + (0 if seen.inside is None else seen.inside.nbytes)
+                if room >= 0:
+                    self._kept[index] = packed
             except ImageError as error:
                 broken.append(self._named(error, index))
             progress("checking images", index + 1, len(self))
@@ -124,6 +137,8 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         return found
 
     def _see(self, index: int) -> Seen:
+        if index in self._kept:
+            return _unpacked(self._kept[index])
         image = read_raster(self.items[index], scale_of=self.view.scale, **self.reading)
         if index not in self._placements:
             self._placements[index] = self.view.place(image)
@@ -162,6 +177,17 @@ class _Sources(Sequence[Raster]):
 
     def __getitem__(self, index: Any) -> Any:
         return self._images.read(index)
+
+
+def _packed(seen: Seen) -> Seen:
+    """The same in a quarter of the memory where its pixels are those of 8 bits."""
+    levels = np.rint(seen.pixels * 255).astype(np.uint8)
+    kept: Any = levels  # `_unpacked` gives them back
+    return replace(seen, pixels=kept) if np.array_equal(to_unit(levels), seen.pixels) else seen
+
+
+def _unpacked(seen: Seen) -> Seen:
+    return replace(seen, pixels=to_unit(seen.pixels)) if seen.pixels.dtype == np.uint8 else seen
 
 
 def digest(image: npt.NDArray[np.float32]) -> str:
