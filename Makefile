@@ -19,7 +19,9 @@ check: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# What the station's tests run for real is installed where it may be; the last line says what skipped.
 unit: $(VENV)/dev
+	.ci/services || true
 	$(BIN)/pytest --numprocesses auto
 
 # Each extra alone in a fresh environment; the line floor must import with no PyTorch at all.

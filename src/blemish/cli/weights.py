@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli._output import say
 from blemish.errors import WeightsError
 
 app = typer.Typer(
@@ -31,7 +30,7 @@ def list_(as_json: Json = False) -> None:
     for record in records:
         typer.echo(f"{record.name:<36} {record.bytes / 1e6:8.1f} MB  sha256 {record.sha256[:12]}…")
     typer.echo(f"{'filterbank':<36}              needs no weights")
-    say(f"{len(records)} files in {store.root}")
+    typer.echo(f"{len(records)} files in {store.root}")
 
 
 @app.command("import")

@@ -52,18 +52,23 @@ class FilterBank(Backbone):
         return not bool(self.get_buffer("fitted"))
 
     def fit(self, batches: Callable[[], Iterable[Tensor]]) -> Self:
-        """Learn centre and whitening of each level in one pass; memory does not grow."""
+        """Learn centre and whitening of each level in one pass; memory does not grow.
+
+        Image by image and in float64: a covariance is a small difference of large sums, and
+        whitening divides by its smallest eigenvalues, so rounding that depends on how images come
+        in batches would be seen in every distance (docs/numerics.md).
+        """
         count = dict.fromkeys(self.levels, 0)
         total = {level: torch.zeros(CHANNELS, dtype=torch.float64) for level in self.levels}
         outer = {
             level: torch.zeros(CHANNELS, CHANNELS, dtype=torch.float64) for level in self.levels
         }
-        for images in batches():
-            for level, maps in zip(self.levels, self.energies(images), strict=True):
-                vectors = maps.movedim(1, -1).reshape(-1, CHANNELS)  # (B*H*W, C)
+        for image in (image for images in batches() for image in images.split(1)):
+            for level, maps in zip(self.levels, self.energies(image), strict=True):
+                vectors = maps[0].flatten(1).T.cpu().double()  # (H*W, C)
                 count[level] += len(vectors)
-                total[level] += vectors.sum(0).double().cpu()
-                outer[level] += (vectors.T @ vectors).double().cpu()
+                total[level] += vectors.sum(0)
+                outer[level] += vectors.T @ vectors
         for level in self.levels:
             centre = total[level] / count[level]
             covariance = outer[level] / count[level] - torch.outer(centre, centre)

@@ -246,10 +246,11 @@ def reduced(maps: Tensor, components: Tensor | None) -> Tensor:
 
 
 def _second_moment(vectors: Tensor) -> Tensor:
-    """Sum of outer products [C, C] of vectors [M, C], added up in float64 a run at a time."""
+    """Sum of outer products [C, C] of vectors [M, C], in float64 so that runs do not matter."""
     total = vectors.new_zeros(vectors.shape[1], vectors.shape[1], dtype=torch.double)
     for part in torch.split(vectors, _RUN):
-        total += (part.float().T @ part.float()).double()
+        wide = part.double()
+        total += wide.T @ wide
     return total
 
 
