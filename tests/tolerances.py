@@ -7,7 +7,7 @@ Stability of Numerical Algorithms, 2002, section 3.1). Roundings of both signs c
 tens of products it is off by less than 8 sqrt(n) u, but for one time in 10^13 (Higham and Mary,
 SIAM J. Sci. Comput. 41, 2019). Two ways may each be off to either side, hence twice that.
 
-What is compared with `==` is what no sum is behind: copies, roundings to fewer bits, places, labels.
+What is compared with `==` has no sum behind it: copies, roundings to fewer bits, places, labels.
 """
 
 from __future__ import annotations

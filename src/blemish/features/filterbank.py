@@ -63,7 +63,7 @@ class FilterBank(Backbone):
         outer = {
             level: torch.zeros(CHANNELS, CHANNELS, dtype=torch.float64) for level in self.levels
         }
-        for image in (image for images in batches() for image in images.split(1)):
+        for image in (image for images in batches() for image in torch.split(images, 1)):
             for level, maps in zip(self.levels, self.energies(image), strict=True):
                 vectors = maps[0].flatten(1).T.cpu().double()  # (H*W, C)
                 count[level] += len(vectors)

@@ -98,6 +98,8 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
     def digests(self, progress: Progress = silent) -> list[str]:
         """A fingerprint of each image as the detector sees it, [N] hexadecimal strings.
 
+        Of one that is aligned before it is aligned: where it was found to lie, and so each of its
+        viewed pixels, hangs on the last bits of sums, which are the machine's (docs/numerics.md).
         Reads everything once, so broken images are found, and all named, before any long work.
         """
         found: list[str] = []
@@ -105,7 +107,8 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         progress("checking images", 0, len(self))
         for index in range(len(self)):
             try:
-                found.append(digest(self[index]))
+                aligned = self.view.align != "none"
+                found.append(digest(self.read(index) if aligned else self[index]))
             except ImageError as error:
                 broken.append(self._named(error, index))
             progress("checking images", index + 1, len(self))
