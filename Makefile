@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= demo
 
-.PHONY: demo test check unit extras docs clean
+.PHONY: demo test check unit numerics extras docs clean
 
 # The main job on made-up parts, or on one's own: make demo GOOD=dir TEST=dir
 demo: $(VENV)/learn
@@ -23,6 +23,10 @@ check: $(VENV)/dev
 unit: $(VENV)/dev
 	.ci/services || true
 	$(BIN)/pytest --numprocesses auto
+
+# Where numbers are added up, as other processors would: fewer lanes, one thread and two.
+numerics: $(VENV)/dev
+	.ci/numerics $(BIN)
 
 # Each extra alone in a fresh environment; the line floor must import with no PyTorch at all.
 extras:

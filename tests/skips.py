@@ -24,4 +24,5 @@ def told(reasons: Sequence[str]) -> str:
         known = (remedy for said, remedy in REMEDIES.items() if re.search(said, reason))
         wanting[next(known, OTHERS)] += 1
     parts = ", ".join(f"{count} for want of {what}" for what, count in wanting.most_common())
-    return f"{len(reasons)} tests skipped: {parts}"
+    count = f"{len(reasons)} test{'s' if len(reasons) != 1 else ''}"
+    return f"{count} skipped: {parts}"
