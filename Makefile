@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= demo
 
-.PHONY: demo test check unit extras docs clean
+.PHONY: demo test check unit numerics extras docs clean
 
 # The main job on made-up parts, or on one's own: make demo GOOD=dir TEST=dir
 demo: $(VENV)/base
@@ -19,8 +19,14 @@ check: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# What the station's tests run for real is installed where it may be; the last line says what skipped.
 unit: $(VENV)/dev
+	.ci/services || true
 	$(BIN)/pytest --numprocesses auto
+
+# Where numbers are added up, as other processors would: fewer lanes, one thread and two.
+numerics: $(VENV)/dev
+	.ci/numerics $(BIN)
 
 # Each extra alone in a fresh environment; the whole main job must run with no PyTorch at all.
 extras:

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -23,7 +24,17 @@ from blemish.detectors import HETMM
 from blemish.inspector import Inspector
 from blemish.station.store import Database
 from common import SIZE, Outcome, picture
+from skips import told
 from station.postgres import Postgres, programs
+
+# Property tests draw the same in every run: one that passed in CI passes everywhere. To look
+# further, HYPOTHESIS_PROFILE=thorough draws anew, and ten times as much. None is timed: how long an
+# example takes is the machine's affair.
+THOROUGH = 10
+hypothesis.settings.register_profile("usual", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("thorough", derandomize=False, deadline=None)
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "usual")
+hypothesis.settings.load_profile(PROFILE)
 
 WEIGHTS = {
     "resnet18.tv_in1k": "resnet18_tv_in1k_layer1-3_fp16.safetensors",
@@ -32,14 +43,46 @@ WEIGHTS = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Draw ten times as many examples in a thorough run, whatever a test asks for."""
+    if PROFILE != "thorough":
+        return
+    done: set[int] = set()
+    for item in items:
+        test = getattr(item, "obj", None)
+        function = getattr(test, "__func__", test)
+        asked = getattr(function, "_hypothesis_internal_use_settings", None)
+        if asked is None or id(function) in done:
+            continue
+        done.add(id(function))
+        more = hypothesis.settings(
+            asked, max_examples=THOROUGH * asked.max_examples, derandomize=False
+        )
+        function._hypothesis_internal_use_settings = more
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Close with one line: how many tests were skipped, and what would let them run."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):
+        return
+    reasons = [str(skipped.longrepr[2]) for skipped in reporter.stats.get("skipped", [])]
+    if reasons:
+        reporter.write_line(told(reasons))
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Small tensors are slower on more, much so beside the other processes of the test run."""
-    os.environ.setdefault("BLEMISH_THREADS", "1")
+def _few_threads() -> None:
+    """Small tensors are slower on more, much so beside the other processes of the test run.
+
+    `.ci/numerics` asks for two, since with them sums are added up in another order.
+    """
+    asked = os.environ.get("BLEMISH_TEST_THREADS", "1")
+    os.environ.setdefault("BLEMISH_THREADS", asked)
     if find_spec("torch") is not None:
         import torch
 
-        torch.set_num_threads(1)
+        torch.set_num_threads(int(asked))
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from blemish.demo.parts import render
 from blemish.detectors import HETMM
 from blemish.errors import CalibrationError, ParameterError
 from blemish.inspector import Inspector
+from blemish.verdict import rounded_up
 from common import Outcome
 
 SIZE = 32  # px: what is tested here does not depend on it
@@ -68,7 +69,8 @@ def test_a_promise_with_confidence_and_review(bundle: Path) -> None:
     found = load(bundle).calibration
     assert found is not None
     assert (found.promise, found.confidence, found.review_rate) == ("confidence", 0.9, 0.5)
-    assert (found.threshold, found.review_threshold) == (found.scores[8], found.scores[6])
+    limits = rounded_up([found.scores[8], found.scores[6]]).tolist()
+    assert [found.threshold, found.review_threshold] == limits
     with pytest.raises(CalibrationError, match="it needs 299") as caught:
         load(bundle).calibrate(false_alarm_rate=0.01, confidence=0.95)
     assert caught.value.needed == 299
@@ -181,7 +183,7 @@ def test_an_update_renews_the_same_promise(bundle: Path) -> None:
     assert made.calibration == fresh
     assert fresh is not None
     assert (fresh.confidence, fresh.review_rate, len(fresh.scores)) == (0.9, 0.5, 10)
-    assert fresh.threshold == fresh.scores[-1]
+    assert fresh.threshold == rounded_up(fresh.scores[-1])
     lost = made.update(remove=[record.id for record in made.templates[:5]])
     assert lost.calibration is None
     assert "cannot be promised with confidence 0.9 from 5 good parts" in lost.notes[0]

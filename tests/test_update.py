@@ -153,7 +153,9 @@ def replace_vectors(each: LevelTemplates, count: int) -> TemplateSet:
 def expected_threshold(made: Inspector, images: list[np.ndarray], rate: float) -> float:
     """The leave-one-out threshold of a set that was made of `images` in one go."""
     pixels = [made.read(image) for image in images]
-    return calibrate(alone(made, images), pixels, list(range(len(images))), Rule(rate), silent).threshold
+    return calibrate(
+        alone(made, images), pixels, list(range(len(images))), Rule(rate), silent
+    ).threshold
 
 
 def test_a_removed_template_is_as_if_never_learned(bundle: Path) -> None:

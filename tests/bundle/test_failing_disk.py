@@ -30,7 +30,9 @@ def part(seed: int) -> np.ndarray:
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small bundle, to be copied."""
     folder = tmp_path_factory.mktemp("shelf") / "part.blemish"
-    inspector = Inspector(HETMM(sheets=None, backbone="filterbank", preset="paper"), size=32, device="cpu")
+    inspector = Inspector(
+        HETMM(sheets=None, backbone="filterbank", preset="paper"), size=32, device="cpu"
+    )
     inspector.fit([part(seed) for seed in range(4)]).calibrate(false_alarm_rate=0.25).save(folder)
     return folder
 

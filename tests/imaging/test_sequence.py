@@ -10,6 +10,8 @@ import pytest
 
 from blemish.errors import ImageArrayError, ImageError, ImageTruncatedError, NoImagesError
 from blemish.imaging import ImageSequence, View, digest
+from blemish.imaging.alignment import Placement
+from blemish.imaging.golden import Golden
 
 from .pictures import RGB8, encoded
 
@@ -92,6 +94,19 @@ def test_progress_counts_to_the_end(folder: Path) -> None:
     steps: list[tuple[int, int]] = []
     ImageSequence(folder, VIEW).digests(lambda _, done, total: steps.append((done, total)))
     assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_an_aligned_image_is_known_however_it_was_aligned() -> None:
+    """The last bits of where a part was found to lie belong to the machine, not to its image."""
+    golden = Golden(hw=(16, 16), picture=np.zeros((16, 16, 3), np.uint8), limit=1, least=0)
+    still = ImageSequence([RGB8, RGB8[::-1]], View(16, align="rigid", golden=golden))
+    moved = ImageSequence([RGB8, RGB8[::-1]], View(16, align="rigid", golden=golden))
+    for images, step in ((still, 0), (moved, 1e-7)):
+        turned = np.array([[1, step, 0], [0, 1, 0], [0, 0, 1]])
+        images._placements = {each: Placement(turned, 0.0, 1.0) for each in (0, 1)}
+    assert not np.array_equal(still[0], moved[0])
+    assert still.digests() == moved.digests()
+    assert len(set(still.digests())) == 2
 
 
 def test_digest_is_of_the_pixels(folder: Path) -> None:

@@ -359,7 +359,6 @@ def test_explain_without_a_template_leaves_attention_out(images: list[np.ndarray
     assert "attention" not in detector.explain(images[0])
 
 
-
 def test_equal_features_have_equal_colours() -> None:
     """The projection is the reference's for both, so a perfect reconstruction looks the same."""
     features = torch.rand(8, 5, 5, generator=torch.Generator().manual_seed(0))

@@ -169,7 +169,8 @@ train(RandomFeatures(), IMAGES, TINY, progress=slow,
 def test_a_killed_process_resumes_to_the_same_weights(tmp_path: Path) -> None:
     """After kill -9 in the middle, the next run gives the weights of one never killed."""
     root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(root), str(root / "src"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, env=environment
     )

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.errors import CalibrationError, ParameterError
-from blemish.verdict import Calibration, Rule, judge
+from blemish.verdict import Calibration, Rule, judge, rounded_up
 
 SCORES = np.random.default_rng(0).permutation(39).astype(np.float32)
 
@@ -21,12 +21,17 @@ def calibrated(
     return Calibration.from_scores(SCORES, rule, method="held-out", peaks=SCORES + 1)
 
 
+def limits(*scores: float) -> tuple[float, ...]:
+    """The thresholds that these scores of good parts set."""
+    return tuple(rounded_up(scores).tolist())
+
+
 def test_it_keeps_sorted_scores_and_both_thresholds() -> None:
     """Scores and peaks are kept in order, and each has its own threshold."""
     kept = calibrated()
     assert kept.scores == tuple(range(39))
     assert kept.peaks == tuple(range(1, 40))
-    assert (kept.threshold, kept.region_threshold) == (37, 38)
+    assert (kept.threshold, kept.region_threshold) == limits(37, 38)
     assert (kept.method, kept.false_alarm_rate, kept.promise) == ("held-out", 0.05, "average")
     assert (kept.review_threshold, kept.region_review_threshold) == (None, None)
 
@@ -58,7 +63,7 @@ def test_verdict(score: float, verdict: str) -> None:
 def test_three_way_verdict(score: float, verdict: str) -> None:
     """pass <= review threshold < review <= threshold < fail, given as rates or as numbers."""
     by_rate = calibrated(0.05, review_rate=0.2)
-    assert (by_rate.review_threshold, by_rate.region_review_threshold) == (31, 32)
+    assert (by_rate.review_threshold, by_rate.region_review_threshold) == limits(31, 32)
     for one in (
         by_rate,
         calibrated(0.05, review_threshold=31),
@@ -71,8 +76,8 @@ def test_three_way_verdict(score: float, verdict: str) -> None:
 def test_regions_of_a_part_in_review_lie_above_the_lower_level() -> None:
     """A part that fails shows what is beyond the threshold, one in review what put it there."""
     kept = calibrated(0.05, review_rate=0.2)
-    assert [kept.region_level(score) for score in (10, 35, 38)] == [38, 32, 38]
-    assert calibrated().region_level(35) == 38
+    assert tuple(kept.region_level(score) for score in (10, 35, 38)) == limits(38, 32, 38)
+    assert (calibrated().region_level(35),) == limits(38)
 
 
 def test_equal_rates_leave_nothing_to_review() -> None:
@@ -86,7 +91,7 @@ def test_with_confidence_the_limit_is_higher() -> None:
     """The promise with confidence is the stricter one, for scores and for regions."""
     kept = calibrated(0.2, 0.95, review_rate=0.3)
     # P(Binomial(39, 0.2) <= 3) is 0.033 and of <= 4 it is 0.088, so 3 of the parts may exceed it.
-    assert (kept.threshold, kept.region_threshold) == (35, 36)
+    assert (kept.threshold, kept.region_threshold) == limits(35, 36)
     assert kept.review_threshold is not None
     assert calibrated(0.2).threshold < kept.threshold
     assert calibrated(0.3).threshold < kept.review_threshold < kept.threshold

@@ -91,8 +91,9 @@ class RuleRecord(Record):
 
 
 class TemplateRecord(Record):
-    """One image that was learned from: `id` is the start of the sha256 of its viewed pixels.
+    """One image that was learned from.
 
+    `id` is the start of the sha256 of its viewed pixels; where the view aligns, of its own.
     `added` (ISO time), `by`, `note` and `version` tell when, by whom, why and in which version.
     """
 

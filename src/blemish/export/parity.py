@@ -12,14 +12,10 @@ import numpy.typing as npt
 from blemish.bundle import Precision
 from blemish.detectors import Detector, Maps
 from blemish.imaging import Progress, silent
-from blemish.verdict import Calibration, judge
+from blemish.verdict import ROUNDING, Calibration, judge
 
 # Of the largest value of the original's maps. Lower precisions are measured, not held to these.
 TOLERANCES: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 0.05, "int8": 0.5}
-
-# Scores that differ by no more, of their size, are the same number rounded in another order. Such
-# a one can lie on both sides of the threshold: where it is the score of the part that set it.
-ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -90,6 +86,7 @@ def compare_detectors(
         # max() would pass over NaN, which must fail.
         largest = difference if not difference <= largest else largest
         highest = max(highest, float(np.abs(maps[0]).max()))
+        # The same number rounded in another order can lie on both sides of a threshold set by hand.
         same = abs(scores[0] - scores[1]) <= ROUNDING * abs(scores[0])
         if verdicts[0] != verdicts[1] and not same:
             flips.append(Flip(shown.name, verdicts[0], verdicts[1], scores[0], scores[1]))

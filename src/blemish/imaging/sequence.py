@@ -48,6 +48,7 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         self._placements: dict[int, Placement | None] = {}  # found once, needed in every pass
         self._last: tuple[int, Seen] | None = None  # pixels and what counts are asked in turn
         self._kept: dict[int, Seen] = {}  # those that were checked: reading is the slow part
+        self._digests: dict[int, str] = {}  # of aligned images before they were aligned
 
     def __len__(self) -> int:
         return len(self.items)
@@ -81,7 +82,7 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
     def viewed(self, view: View | TiledView) -> ImageSequence:
         """The same images in another view; tiles of one view know their parts' places already."""
         other = copy(self)
-        other.view, other._last, other._kept = view, None, {}
+        other.view, other._last, other._kept, other._digests = view, None, {}, {}
         if (view.align, view.golden) != (self.view.align, self.view.golden):
             other._placements = {}
         return other
@@ -97,9 +98,8 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         kept = [index for index in range(len(self)) if index not in left_out]
         rest = copy(self)
         rest.items, rest._last = [self.items[index] for index in kept], None
-        rest._kept = {
-            new: self._kept[old] for new, old in enumerate(kept) if old in self._kept
-        }
+        rest._kept = {new: self._kept[old] for new, old in enumerate(kept) if old in self._kept}
+        rest._digests = {}
         rest._placements = {
             new: self._placements[old] for new, old in enumerate(kept) if old in self._placements
         }
@@ -108,6 +108,8 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
     def digests(self, progress: Progress = silent) -> list[str]:
         """A fingerprint of each image as the detector sees it, [N] hexadecimal strings.
 
+        Of one that is aligned before it is aligned: where it was found to lie, and so each of its
+        viewed pixels, hangs on the last bits of sums, which are the machine's (docs/numerics.md).
         Reads everything once, so broken images are found, and all named, before any long work.
         What the view shows is kept for the passes that follow, up to KEPT_BYTES.
         """
@@ -118,7 +120,7 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         for index, reading in enumerate(self._read_ahead()):
             try:
                 seen = reading.result()
-                found.append(digest(seen.pixels))
+                found.append(self._digests.get(index) or digest(seen.pixels))
                 packed = _packed(seen)
                 room -= packed.pixels.nbytes + (0 if seen.inside is None else seen.inside.nbytes)
                 if room >= 0:
@@ -142,6 +144,8 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         image = read_raster(self.items[index], scale_of=self.view.scale, **self.reading)
         if index not in self._placements:
             self._placements[index] = self.view.place(image)
+        if self.view.align != "none":
+            self._digests[index] = digest(image.samples)
         return self.view.see(image, self._placements[index])
 
     def _read_ahead(self) -> Iterator[Future[Seen]]:
@@ -190,7 +194,7 @@ def _unpacked(seen: Seen) -> Seen:
     return replace(seen, pixels=to_unit(seen.pixels)) if seen.pixels.dtype == np.uint8 else seen
 
 
-def digest(image: npt.NDArray[np.float32]) -> str:
+def digest(image: npt.NDArray[np.generic]) -> str:
     """The sha256 of an image's pixels, as hexadecimal digits."""
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 

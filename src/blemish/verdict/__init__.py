@@ -10,6 +10,7 @@ from blemish.verdict.conformal import (
 )
 from blemish.verdict.inspection import Inspection, Judgement, error_to_dict, judge
 from blemish.verdict.regions import MOST_TOLD, Nearest, Region, find_regions
+from blemish.verdict.rounding import ROUNDING, rounded_up
 from blemish.verdict.rule import Promise, Rule, least_rate
 from blemish.verdict.tolerance import (
     check_tolerance,
@@ -21,6 +22,7 @@ from blemish.verdict.tolerance import (
 
 __all__ = [
     "MOST_TOLD",
+    "ROUNDING",
     "Calibration",
     "Inspection",
     "Judgement",
@@ -38,6 +40,7 @@ __all__ = [
     "least_rate",
     "p_value",
     "parts_needed",
+    "rounded_up",
     "smallest_rate",
     "tolerance_parts",
     "tolerance_rank",

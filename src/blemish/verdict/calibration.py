@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.verdict.conformal import p_value
+from blemish.verdict.rounding import rounded_up
 from blemish.verdict.rule import Promise, Rule, check_order
 
 Verdict = Literal["pass", "review", "fail"]
@@ -91,7 +92,8 @@ class Calibration:
 
     def p_value(self, score: float) -> float | None:
         """How often a good part would look at least this bad; None where no scores were kept."""
-        return p_value(score, self.scores) if self.scores else None
+        # As the thresholds are, so that failing and a p-value of at most the rate are one.
+        return p_value(score, rounded_up(self.scores)) if self.scores else None
 
     def verdict(self, score: float) -> Verdict:
         """`fail` above the threshold, `review` below it but above the review threshold."""

@@ -16,6 +16,7 @@ from blemish.verdict.conformal import (
     parts_needed,
     smallest_rate,
 )
+from blemish.verdict.rounding import rounded_up
 from blemish.verdict.tolerance import (
     check_tolerance,
     tolerance_parts,
@@ -111,10 +112,13 @@ class Rule:
             check_tolerance(parts, self.false_alarm_rate, self.confidence)
 
     def promised(self, scores: npt.ArrayLike, rate: float) -> float:
-        """What at most `rate` of good parts exceed, in the sense of this promise."""
+        """What at most `rate` of good parts exceed, in the sense of this promise.
+
+        A little above a good part's score, which must not exceed itself on another machine.
+        """
         if self.confidence is None:
-            return conformal_threshold(scores, rate)
-        return tolerance_threshold(scores, rate, self.confidence)
+            return conformal_threshold(rounded_up(scores), rate)
+        return tolerance_threshold(rounded_up(scores), rate, self.confidence)
 
 
 def least_rate(parts: int, confidence: float | None = None) -> float:

@@ -325,11 +325,11 @@ def principal_components(levels: Iterator[Floats], count: int | None) -> Floats 
 
 
 def _second_moment(vectors: Floats) -> npt.NDArray[np.float64]:
-    """Sum the outer products [C, C] of vectors [M, C], added up in float64 a run at a time."""
+    """Sum the outer products [C, C] of vectors [M, C], in float64 so that runs do not matter."""
     total = np.zeros((vectors.shape[1],) * 2)
     for start in range(0, len(vectors), _RUN):
-        part = vectors[start : start + _RUN]
-        total += (part.T @ part).astype(np.float64)
+        part = vectors[start : start + _RUN].astype(np.float64)
+        total += part.T @ part
     return total
 
 
