@@ -68,9 +68,9 @@ class GraphsRecord(Record):
     """A bundle's graphs, for views of `height` x `width` pixels.
 
     `parts` maps a graph's role to the part of its file: `features`, `match` and `map`, or `network`
-    where one graph does it all. A graph with a second part, `<role>-weights`, is OpenVINO's, one without
-    ONNX Runtime's, which does the matching in either. `image` is the input [1, height, width, 3],
-    RGB in [0, 1]; `anomaly_map` the output of the last graph. The image's score is the
+    where one graph does it all. A graph with a second part, `<role>-weights`, is OpenVINO's, one
+    without ONNX Runtime's, which does the matching in either. `image` is the input [1, height,
+    width, 3], RGB in [0, 1]; `anomaly_map` the output of the last graph. The image's score is the
     map's maximum (`max`) or its population standard deviation (`std`). `source` and `parity` are
     an export's.
     """

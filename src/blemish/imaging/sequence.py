@@ -98,11 +98,10 @@ class ImageSequence(Sequence[npt.NDArray[np.float32]]):
         kept = [index for index in range(len(self)) if index not in left_out]
         rest = copy(self)
         rest.items, rest._last = [self.items[index] for index in kept], None
-        rest._kept = {new: self._kept[old] for new, old in enumerate(kept) if old in self._kept}
-        rest._digests = {}
-        rest._placements = {
-            new: self._placements[old] for new, old in enumerate(kept) if old in self._placements
-        }
+        for name in ("_kept", "_digests", "_placements"):
+            known = getattr(self, name)
+            moved = {new: known[old] for new, old in enumerate(kept) if old in known}
+            setattr(rest, name, moved)
         return rest
 
     def digests(self, progress: Progress = silent) -> list[str]:
