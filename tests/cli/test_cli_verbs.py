@@ -202,7 +202,10 @@ def test_weights_of_an_empty_store(cli, tmp_path: Path) -> None:
     # One stream: beside another the sum could come anywhere, or on the end of a row.
     assert listed.stderr == ""
     *rows, total = listed.stdout.splitlines()
-    assert [row.split() for row in rows] == [["filterbank", "needs", "no", "weights"]]
+    names = [row.split()[0] for row in rows]
+    assert names == [*(f"efficientnet_lite{size}" for size in range(3)), "filterbank"]
+    assert rows[0].split()[1:] == ["embedded"]
+    assert rows[-1].split()[1:] == ["needs", "no", "weights"]
     assert total == f"0 files in {tmp_path / 'no-weights'}"
     assert cli("weights", "verify").status == 0
     outcome = cli("weights", "import", tmp_path / "x.safetensors", "--as", "resnet18.tv_in1k")
