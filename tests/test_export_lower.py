@@ -101,7 +101,7 @@ def test_int8_is_calibrated_again_and_keeps_the_auroc(
     """Scores move a little, the threshold with them, and flawed parts stay above good ones."""
     done = fitted.export(tmp_path / "line", to=runtime, precision="int8")  # type: ignore[arg-type]
     assert done.recalibrated
-    assert 0 < done.agreement.relative < TOLERANCES["int8"]
+    assert 0 < done.agreement.relative < TOLERANCES["int8"] / 2
     made = Inspector.load(tmp_path / "line")
     assert made.calibration is not None
     assert fitted.calibration is not None

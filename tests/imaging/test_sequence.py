@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from blemish.errors import ImageArrayError, ImageError, ImageTruncatedError, NoImagesError
-from blemish.imaging import ImageSequence, View, digest
+from blemish.imaging import ImageSequence, View, digest, sequence
 from blemish.imaging.alignment import Placement
 from blemish.imaging.golden import Golden
 
@@ -50,6 +50,36 @@ def test_images_are_read_when_indexed(folder: Path) -> None:
     assert len(images) == 2
     assert (images[0].shape, images[0].dtype) == ((16, 16, 3), np.float32)
     with pytest.raises(ImageError, match=r"missing\.png"):
+        images[1]
+
+
+def test_what_was_checked_is_not_read_again(folder: Path) -> None:
+    """A pass after the check gives the same pixels without the files; another view reads them."""
+    images = ImageSequence(folder, VIEW)
+    expected = [np.array(image) for image in images]
+    digests = images.digests()
+    for path in folder.iterdir():
+        path.unlink()
+    for passed in (list(images), [images[index] for index in range(3)]):
+        assert all(np.array_equal(one, other) for one, other in zip(passed, expected, strict=True))
+    rest = images.without([0])
+    assert np.array_equal(rest[0], expected[1])
+    assert rest.digests() == digests[1:]
+    with pytest.raises(ImageError):  # another view shows other pixels
+        images.viewed(View(8))[0]
+
+
+def test_images_beyond_the_room_are_read_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only so many views stay in memory; the others come from their files."""
+    monkeypatch.setattr(sequence, "KEPT_BYTES", VIEW.size**2 * 3)  # one image's
+    images = ImageSequence(folder, VIEW)
+    images.digests()
+    (folder / "1.png").unlink()
+    (folder / "2.png").unlink()
+    assert images[0].shape == (16, 16, 3)
+    with pytest.raises(ImageError):
         images[1]
 
 

@@ -1,4 +1,4 @@
-"""`blemish demo`: everything on made-up parts (or one's own), ending in a page to look at."""
+"""`blemish demo`: everything on synthetic parts (or one's own), ending in a page to look at."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def demo(
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
 ) -> None:
-    """Run the main job on made-up circuit boards (or your folders) and leave a page to look at."""
+    """Run the main job on synthetic circuit boards (or your folders) and leave a page to look at."""
     from blemish.demo.page import DemoPage, Facts, write_page
     from blemish.demo.parts import write_dataset
     from blemish.evaluation.datasets import load

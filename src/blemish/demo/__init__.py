@@ -1,1 +1,1 @@
-"""A made-up product, seeded and drawn, and the page that shows how its inspection went."""
+"""A synthetic product, seeded and drawn, and the page that shows how its inspection went."""

@@ -1,4 +1,4 @@
-"""The made-up circuit board: its bare face drawn once, then populated part by part.
+"""The synthetic circuit board: its bare face drawn once, then populated part by part.
 
 A board is one uint8 [512,512,4] array: red, green, blue, and height. Height 0 is the
 table under the board, `FACE` its bare surface; edges, holes, shadows and relief follow from it.

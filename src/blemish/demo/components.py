@@ -1,4 +1,4 @@
-"""The components of the made-up circuit board: how each kind looks, and where each one sits.
+"""The components of the synthetic circuit board: how each kind looks, and where each one sits.
 
 Shapes and colours follow common surface-mount packages; the circuit itself is made up.
 """

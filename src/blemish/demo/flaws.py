@@ -1,4 +1,4 @@
-"""Five things that go wrong with the made-up board; each changes the board and nothing else.
+"""Five things that go wrong with the synthetic board; each changes the board and nothing else.
 
 The mask of a flaw is measured, not declared: it is where the flawed board differs from the
 same board without the flaw, before light, shadow, dust and noise are added, together with the

@@ -1,4 +1,4 @@
-"""A seeded camera over a made-up product: small circuit boards, good ones and flawed ones.
+"""A seeded camera over a synthetic product: small circuit boards, good ones and flawed ones.
 
 Every picture differs as real ones do: light, position, turn, component placement, colour, dust
 and sensor noise. A flaw is drawn from its own random stream, so a part of a given seed looks the
@@ -76,7 +76,7 @@ def write_dataset(
             raise ParameterError(f"{name} is {count}; give a number of parts of 0 or more.")
     root = Path(folder)
     if root.exists() and not root.is_dir():
-        raise ParameterError(f"{root} is a file; give a folder to write the made-up parts into.")
+        raise ParameterError(f"{root} is a file; give a folder to write the synthetic parts into.")
     # A stream of seeds per data set: parts of two data sets are never the same.
     seeds = iter(np.random.SeedSequence(_checked_seed(seed)).generate_state(
         good + test_good + per_defect * len(DEFECTS), np.uint64
@@ -205,7 +205,7 @@ def _check(seed: int, defect: str | None, size: int) -> None:
     _checked_seed(seed)
     if defect is not None and defect not in DEFECTS:
         raise ParameterError(
-            f"There is no defect {defect!r} on the made-up board; choose {', '.join(DEFECTS)}."
+            f"There is no defect {defect!r} on the synthetic board; choose {', '.join(DEFECTS)}."
         )
     if not _SMALLEST <= size <= _LARGEST:
         raise ParameterError(f"size is {size}; choose {_SMALLEST} to {_LARGEST} pixels.")

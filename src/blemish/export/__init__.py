@@ -1,4 +1,4 @@
-"""Detectors as graphs that the line floor runs without PyTorch, held against it before use."""
+"""Bundles for a line PC: another runtime or precision, held against the original before use."""
 
 from blemish.export.exporting import Export, export
 from blemish.export.parity import Agreement

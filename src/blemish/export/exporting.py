@@ -32,7 +32,7 @@ from blemish.bundle import (
     pack,
     write_versions,
 )
-from blemish.detectors import Detector, Images, TiledDetector, restore_detector, tile_images
+from blemish.detectors import HETMM, Detector, Images, TiledDetector, restore_detector, tile_images
 from blemish.errors import ExportError, ParameterError
 from blemish.export.graphs import graphs_of
 from blemish.export.parity import TOLERANCES, Agreement, Shown, compare_detectors
@@ -98,6 +98,8 @@ def export(
     record, files = graphs_of(now.detector, to, precision, scaled_on)
     manifest, contents = _draft(now, inspector, record, files, folder, by)
     made = _detector(manifest, contents, os.fspath(folder))
+    if precision != "float32":
+        made = _relearned(made, now, contents)
     before = after = now.calibration
     again = precision != "float32" and before is not None
     if again:
@@ -187,6 +189,17 @@ def _detector(manifest: Manifest, contents: Mapping[str, Content], where: str) -
         return dict(load(contents[part]()))
 
     return restore_detector(manifest, lambda part: contents[part](), tensors, where)
+
+
+def _relearned(made: Detector, now: Snapshot, contents: dict[str, Content]) -> Detector:
+    """The detector with templates of its own graph's features, where their pictures were kept."""
+    ids = [template.id for template in now.manifest.templates]
+    if not isinstance(made, HETMM) or not all(key in now.pictures for key in ids):
+        return made
+    own = made.relearned(Chosen(now.pictures, ids))
+    templates = own.state()["templates"]
+    contents["templates"] = lambda: pack(templates)
+    return own
 
 
 def _check(agreement: Agreement, limit: float, precision: Precision) -> None:

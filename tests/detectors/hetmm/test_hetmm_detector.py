@@ -307,3 +307,20 @@ def test_bottle(backbone: str, shared: Path, request: pytest.FixtureRequest) -> 
     }
     worst_good = max(score.pop("good"))
     assert all(value > worst_good for values in score.values() for value in values)
+
+
+@pytest.mark.parametrize(
+    "options", [{"selection": "spaced"}, {"selection": "kcenter"}, {"sheets": None}], ids=str
+)
+def test_templates_taken_anew_from_their_images(
+    good_images: list[np.ndarray], options: dict[str, object]
+) -> None:
+    """By the same graph they are what they were, to the bit; by another each is that graph's."""
+    made = fitted_with(good_images[:6], **{"sheets": 4, **options})
+    images = [good_images[position] for position in made.templates_]
+    again = made.relearned(images)
+    before, after = made.state()["templates"], again.state()["templates"]
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    swapped = made.relearned(images[::-1])
+    assert not np.array_equal(swapped.state()["templates"]["level1"], before["level1"])

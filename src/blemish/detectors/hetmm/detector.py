@@ -279,6 +279,20 @@ class HETMM(GraphDetector):
         ]
         return self._with(sets, first + samples)
 
+    def relearned(self, images: Images) -> Self:
+        """Give one whose templates are taken anew from their images: its graph is another one.
+
+        `images` are the templates', in their order. Copies, and location-free vectors, stay.
+        """
+        if len(copies(self.config.augment)) > 1:
+            return self
+        sheets: list[list[Floats]] = [self.features(image) for image in images]
+        sets = [
+            each.refilled(lambda sample, index=index: sheets[sample][index])  # type: ignore[misc]
+            for index, each in enumerate(self.sets_)
+        ]
+        return self._with(sets, self.templates)
+
     def removed(self, positions: Sequence[int]) -> Self:
         """See `Detector.removed`: without their sheets, or prototypes."""
         if sorted(set(positions) & set(range(self.templates))) != sorted(positions):

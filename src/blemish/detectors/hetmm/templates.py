@@ -9,7 +9,7 @@ Letters: N sheets, P = H W map pixels, C channels, M location-free vectors of le
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -59,6 +59,10 @@ class LevelTemplates(ABC):
     @abstractmethod
     def without(self, sample: int) -> Self:
         """Without a sample; later ones move down by one. Raises ParameterError for the last."""
+
+    @abstractmethod
+    def refilled(self, sheet_of: Callable[[int], Floats]) -> Self:
+        """With each sample's vectors taken from its sheet [C, H, W] anew: of another graph, say."""
 
     @abstractmethod
     def state(self) -> dict[str, Array]:
@@ -187,6 +191,20 @@ class TemplateSet(LevelTemplates):
             sources=(sources - (sources > sample)).astype(np.int32),
         )
 
+    def refilled(self, sheet_of: Callable[[int], Floats]) -> Self:
+        """See `LevelTemplates.refilled`."""
+        pixels, channels, count = self.vectors.shape
+        values = np.empty((pixels, channels, count), np.float32)
+        sources = self.sources
+        if sources is None:
+            sources = np.broadcast_to(np.arange(count, dtype=np.int32), (pixels, count))
+        for sample in np.unique(sources):
+            pixel, sheet = np.nonzero(sources == sample)
+            rows = sheet_of(int(sample)).reshape(channels, pixels).T  # (P, C)
+            values[pixel, :, sheet] = rows[pixel]
+        vectors = make_vectors(values.shape, lambda start, stop: values[start:stop], self.limit)
+        return replace(self, vectors=vectors)
+
     def state(self) -> dict[str, Array]:
         """See `LevelTemplates.state`: `level` [H, W, C, N] as stored, `sources` [H, W, N]."""
         pixels, channels, count = self.vectors.shape
@@ -313,6 +331,10 @@ class FreeSet(LevelTemplates):
         sources = self.sources[kept]
         moved = (sources - (sources > sample)).astype(np.int32)
         return self._of(self.vectors[kept], moved, self.places[kept])
+
+    def refilled(self, sheet_of: Callable[[int], Floats]) -> Self:
+        """See `LevelTemplates.refilled`: the vectors stay, for they may be of augmented copies."""
+        return self
 
     def state(self) -> dict[str, Array]:
         """See `LevelTemplates.state`."""

@@ -59,7 +59,7 @@ class Windows:
 
 @dataclass(frozen=True)
 class Choice:
-    """The way taken, and the AUROC of made-up defects against good parts for each way tried."""
+    """The way taken, and the AUROC of synthetic defects against good parts for each way tried."""
 
     taken: Windows
     tried: tuple[tuple[Windows, float], ...]
@@ -79,7 +79,7 @@ class Choice:
 
     def __str__(self) -> str:
         tried = ", ".join(f"{way.name} {100 * auroc:.1f}" for way, auroc in self.tried)
-        return f"{self.taken.name} (made-up defects found, AUROC: {tried})"
+        return f"{self.taken.name} (synthetic defects found, AUROC: {tried})"
 
 
 def ways(given: Windows, on: Sequence[int]) -> list[Windows]:
