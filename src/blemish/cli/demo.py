@@ -37,7 +37,7 @@ def demo(
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
 ) -> None:
-    """Run the main job on synthetic circuit boards (or your folders) and leave a page to look at."""
+    """Run the main job on synthetic circuit boards (or your folders); leave a page to look at."""
     from blemish.demo.page import DemoPage, Facts, write_page
     from blemish.demo.parts import write_dataset
     from blemish.evaluation.datasets import load
@@ -59,7 +59,7 @@ def demo(
         root = write_dataset(out / "parts", good=GOOD_PARTS, seed=seed)
         category = load("mvtec", root)[0]
         samples: list[tuple[Path, Sample | None]] = [(s.image, s) for s in category.test]
-        train, title = list(category.train), "Made-up circuit boards"
+        train, title = list(category.train), "Synthetic circuit boards"
     else:
         train = list(expand(good))
         samples = [(path, None) for path in expand(test, recursive=True)]

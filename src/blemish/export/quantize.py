@@ -23,8 +23,8 @@ from blemish.errors import ExportError
 from blemish.graphs.nodes import to_bytes
 
 MOST_IMAGES = 32  # good images that steps are set on: their smallest and largest values
-# Convolutions, and what is a product with learned weights once the runtime has put it in order. With
-# the clips of ReLU6 a convolution's steps span 0 to 6, and not what is cut off anyway.
+# Convolutions, and what is a product with learned weights once the runtime has put it in order;
+# with a convolution its ReLU6, so that the steps span 0 to 6 and not what is cut off anyway.
 # Attention, resizing and smoothing are products too, but of values whose small differences count.
 OPERATORS = ("Conv", "Gemm", "Clip")
 
