@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from blemish.backbones import WeightStore
-from blemish.compare import FILTERBANK_THRESHOLD, NETWORK_THRESHOLD, Comparer
+from blemish.compare import EMBEDDED_THRESHOLD, FILTERBANK_THRESHOLD, Comparer
 from blemish.demo.parts import render
 from blemish.errors import ImageArrayError, ParameterError
 
@@ -34,7 +34,7 @@ def test_the_golden_image_passes(comparer: Comparer) -> None:
     result = comparer.compare(GOLDEN)
     assert result.score < 1e-4
     assert (result.verdict, result.p_value, result.regions) == ("pass", None, ())
-    assert result.threshold == NETWORK_THRESHOLD
+    assert result.threshold == EMBEDDED_THRESHOLD
 
 
 def test_a_difference_fails_and_is_outlined(comparer: Comparer) -> None:
@@ -100,7 +100,7 @@ def test_a_pair_of_deeppcb(shared: Path, weight_store: WeightStore) -> None:
     comparer = Comparer(
         image.with_name("00041200_temp.jpg"), backbone="resnet18.tv_in1k", device="cpu"
     )
-    assert comparer.threshold == NETWORK_THRESHOLD
+    assert comparer.threshold == EMBEDDED_THRESHOLD
     rows = (folder / "00041_not/00041200.txt").read_text().splitlines()
     boxes = [[int(value) for value in row.split()] for row in rows]
     regions = comparer.compare(image).regions

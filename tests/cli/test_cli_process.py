@@ -54,13 +54,13 @@ def test_statuses_and_streams(bundle: Path, parts: Path, tmp_path: Path) -> None
 def test_ctrl_c_during_fit(parts: Path, tmp_path: Path) -> None:
     """Ctrl-C in the middle of fitting exits with 130 and leaves nothing half-written."""
     slow = (
-        "import signal, sys, time\n"
+        "import os, signal, sys, time\n"
         # A test run in a shell's background has SIGINT ignored, and so would have its children.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import blemish.imaging.view as view\n"
         "plain = view.View.see\n"
         "def slowly(self, *image):\n"
-        "    print('started', flush=True)\n"
+        "    os.write(1, b'started\\n')\n"  # in one piece: several threads read ahead
         "    time.sleep(0.5)\n"
         "    return plain(self, *image)\n"
         "view.View.see = slowly\n"

@@ -160,6 +160,6 @@ def test_without_matplotlib_the_extra_is_named(
 ) -> None:
     """The error says which extra to install, and nothing is written."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingExtraError, match=r"blemish\[learn\]"):
+    with pytest.raises(MissingExtraError, match=r"blemish\[train\]"):
         write_plots(tmp_path / "new", [_result()])
     assert not (tmp_path / "new").exists()

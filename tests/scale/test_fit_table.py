@@ -58,7 +58,8 @@ def test_rows_become_bundles_and_failures_sentences(cli, good: Path, tmp_path: P
     assert "the folder does not exist" in found["nowhere"]["message"]
     assert found["odd"]["message"] == "sheets is 'many'; it must be a whole number"
     assert found["a"]["images"] == 20
-    assert (found["a"]["templates"], found["b ü"]["templates"]) == (4, 2)
+    kept = [read_manifest(out / f"{name}.blemish").parameters["sheets"] for name in ("a", "b ü")]
+    assert kept == [4, 2]
     assert (found["a"]["false_alarm_rate"], read_manifest(out / "a.blemish").training.seed) == (
         0.1,
         3,
