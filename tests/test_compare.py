@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from blemish.backbones import WeightStore
-from blemish.compare import EMBEDDED_THRESHOLD, FILTERBANK_THRESHOLD, Comparer
+from blemish.compare import (
+    EMBEDDED_THRESHOLD,
+    FILTERBANK_THRESHOLD,
+    NETWORK_THRESHOLD,
+    Comparer,
+)
 from blemish.demo.parts import render
 from blemish.errors import ImageArrayError, ParameterError
 
@@ -100,7 +105,7 @@ def test_a_pair_of_deeppcb(shared: Path, weight_store: WeightStore) -> None:
     comparer = Comparer(
         image.with_name("00041200_temp.jpg"), backbone="resnet18.tv_in1k", device="cpu"
     )
-    assert comparer.threshold == EMBEDDED_THRESHOLD
+    assert comparer.threshold == NETWORK_THRESHOLD
     rows = (folder / "00041_not/00041200.txt").read_text().splitlines()
     boxes = [[int(value) for value in row.split()] for row in rows]
     regions = comparer.compare(image).regions
