@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import numpy as np
@@ -22,10 +22,12 @@ from blemish.backbones import WeightStore
 from blemish.demo.parts import write_dataset
 from blemish.detectors import HETMM
 from blemish.inspector import Inspector
-from blemish.station.store import Database
 from common import SIZE, Outcome, picture
 from skips import told
-from station.postgres import Postgres, programs
+
+if TYPE_CHECKING:  # the base install, whose tests run here too, has no database
+    from blemish.station.store import Database
+    from station.postgres import Postgres
 
 # Property tests draw the same in every run: one that passed in CI passes everywhere. To look
 # further, HYPOTHESIS_PROFILE=thorough draws anew, and ten times as much. None is timed: how long an
@@ -236,6 +238,8 @@ def cli(
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server for all tests of this process; those that stop it start it again."""
+    from station.postgres import Postgres, programs
+
     if programs() is None:
         pytest.skip("PostgreSQL is not installed (Debian's package is called postgresql)")
     server = Postgres()
@@ -260,6 +264,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 def _migrated() -> Callable[..., str]:
     """Gives the URL of a database with its tables, by its kind, to make copies of."""
     made: dict[str, str] = {}
+
+    from blemish.station.store import Database
 
     def url_of(kind: str, make: Callable[[], str]) -> str:
         if kind not in made:
@@ -286,6 +292,8 @@ def database(
     else:
         server: Postgres = request.getfixturevalue("postgres")
         server.copy(_migrated("postgresql", server.create), database_url)
+    from blemish.station.store import Database
+
     found = Database(database_url)
     yield found
     found.close()
