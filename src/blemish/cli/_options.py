@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -25,7 +26,7 @@ Backbone = Annotated[
 ]
 Sheets = Annotated[
     int | None,
-    typer.Option("--sheets", min=0, help="Sheets of templates kept; 0 keeps all. [default: 48]"),
+    typer.Option("--sheets", min=0, help="Sheets of templates kept; 0 keeps all. [default: 32]"),
 ]
 Memory = Annotated[
     int | None,
@@ -151,74 +152,93 @@ def login_name() -> str:
         return ""
 
 
-def build_inspector(
-    *,
-    method: str,
-    backbone: str | None,
-    sheets: int | None,
-    size: int,
-    device: str,
-    seed: int,
-    settings: list[str] | None,
-    bit_depth: int | None,
-    max_pixels: int = MAX_PIXELS,
-    memory: int | None = None,
-    windows: str | None = None,
-    keep_pictures: bool = True,
-    align: str = "none",
-    aspect: str = "stretch",
-    roi: Path | None = None,
-    ignore: Path | None = None,
-    tile: int | None = None,
-    golden: Path | None = None,
-    devices: int | None = None,
-    nodes: int | None = None,
-) -> Inspector:
-    """The unfitted inspector that these options describe."""
-    from blemish.detectors import METHODS, detector_class, parse_settings
-    from blemish.errors import ParameterError
-    from blemish.inspector import Inspector
+@dataclass(frozen=True, kw_only=True)
+class InspectorOptions:
+    """What describes an unfitted inspector, as the verbs that fit one take it."""
 
-    if method not in METHODS:
-        raise ParameterError(f"--method {method}: it must be one of {', '.join(METHODS)}")
-    detector = detector_class(method)
-    values = parse_settings(detector, settings or [])
-    if backbone is not None:
-        values["backbone"] = backbone
-    if sheets is not None:
-        if "sheets" not in detector.setting_names():
-            raise ParameterError(f"--sheets: {method} keeps no sheets; leave the option out")
-        values["sheets"] = sheets or None
-    if memory is not None:
-        if "memory" not in detector.setting_names():
-            raise ParameterError(f"--memory: {method} keeps no sheets; leave the option out")
-        values["memory"] = memory
-    for name, count in (("devices", devices), ("nodes", nodes)):
-        if count is not None:
-            if name not in inspect.signature(detector).parameters:
+    method: str = "hetmm"
+    backbone: str | None = None
+    sheets: int | None = None
+    memory: int | None = None
+    windows: str | None = None
+    size: int = 256
+    device: str = "auto"
+    devices: int | None = None
+    nodes: int | None = None
+    seed: int = 0
+    settings: list[str] | None = None
+    bit_depth: int | None = None
+    max_pixels: int = MAX_PIXELS
+    keep_pictures: bool = True
+    align: str = "none"
+    aspect: str = "stretch"
+    roi: Path | None = None
+    ignore: Path | None = None
+    golden: Path | None = None
+    tile: int | None = None
+
+    def build(self) -> Inspector:
+        """Make the inspector; raises ParameterError for what its method does not have."""
+        from blemish.inspector import Inspector
+
+        return Inspector(
+            self.detector(),
+            size=self.size,
+            device=self.device,
+            seed=self.seed,
+            bit_depth=self.bit_depth,
+            max_pixels=self.max_pixels,
+            keep_pictures=self.keep_pictures,
+            align=cast("Any", self.align),  # the view says what there is
+            aspect=cast("Any", self.aspect),
+            roi=self.roi,
+            ignore=self.ignore,
+            tile=self.tile,
+            golden=self.golden,
+        )
+
+    def detector(self) -> Detector:
+        """Make the detector of these options."""
+        from blemish.detectors import METHODS, detector_class, parse_settings
+        from blemish.errors import ParameterError
+
+        if self.method not in METHODS:
+            raise ParameterError(f"--method {self.method}: it must be one of {', '.join(METHODS)}")
+        kind = detector_class(self.method)
+        values = parse_settings(kind, self.settings or [])
+        if self.backbone is not None:
+            values["backbone"] = self.backbone
+        known = kind.setting_names()
+        for name, value in (("sheets", self.sheets), ("memory", self.memory)):
+            if value is not None:
+                if name not in known:
+                    raise ParameterError(
+                        f"--{name}: {self.method} keeps no sheets; leave the option out"
+                    )
+                values[name] = value or None  # 0 sheets are all
+        for name, count in (("devices", self.devices), ("nodes", self.nodes)):
+            if count is not None:
+                if name not in inspect.signature(kind).parameters:
+                    raise ParameterError(
+                        f"--{name}: {self.method} learns in one process; leave the option out"
+                    )
+                values[name] = count
+        if self.windows is not None:
+            if "windows" not in known:
                 raise ParameterError(
-                    f"--{name}: {method} learns in one process; leave the option out"
+                    f"--windows: {self.method} has no windows; leave the option out"
                 )
-            values[name] = count
-    if windows is not None:
-        if "windows" not in detector.setting_names():
-            raise ParameterError(f"--windows: {method} has no windows; leave the option out")
-        values = {**_windows(detector, windows), **values}
-    return Inspector(
-        detector(**values),
-        size=size,
-        device=device,
-        seed=seed,
-        bit_depth=bit_depth,
-        max_pixels=max_pixels,
-        keep_pictures=keep_pictures,
-        align=cast("Any", align),  # the view says what there is
-        aspect=cast("Any", aspect),
-        roi=roi,
-        ignore=ignore,
-        tile=tile,
-        golden=golden,
-    )
+            values = {**_windows(kind, self.windows), **values}
+        return kind(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions(InspectorOptions):
+    """What `fit` is asked for: an inspector, and what its thresholds promise."""
+
+    false_alarm_rate: float | None = None
+    confidence: float | None = None
+    review_rate: float | None = None
 
 
 def _windows(detector: type[Detector], text: str) -> dict[str, Any]:

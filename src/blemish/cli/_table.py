@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from blemish.cli._options import FitOptions
 from blemish.cli.fit import learned
 from blemish.imaging import Progress
 from blemish.scale.fitting import fit_rows
@@ -15,19 +17,21 @@ STATUS = {"ok": "green", "failed": "red"}
 def fit_table(
     table: Path,
     folder: Path,
-    asked: dict[str, Any],
+    asked: FitOptions,
     *,
     engine: str,
     workers: int | None,
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """Fit every row; options of a row stand before those of the command."""
-    return fit_rows(table, folder, learn, asked, engine=engine, workers=workers, progress=progress)
+    return fit_rows(
+        table, folder, learn, asdict(asked), engine=engine, workers=workers, progress=progress
+    )
 
 
 def learn(good: Path, output: Path, asked: dict[str, Any]) -> dict[str, Any]:
     """One row, in a worker's process."""
-    found = learned(good, output, asked)
+    found = learned(good, output, FitOptions(**asked))
     assert found is not None  # one row is one process
     return found[0]
 

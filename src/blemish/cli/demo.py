@@ -64,7 +64,7 @@ def demo(
         train = list(expand(good))
         samples = [(path, None) for path in expand(test, recursive=True)]
         title = good.absolute().name
-    inspector = options.build_inspector(
+    inspector = options.InspectorOptions(
         method="hetmm",
         backbone=backbone,
         sheets=None,
@@ -73,7 +73,7 @@ def demo(
         seed=seed,
         settings=None,
         bit_depth=None,
-    )
+    ).build()
     started = time.perf_counter()
     rate = max(RATE, smallest_rate(len(train)))
     with progress_bar(quiet=quiet) as progress:

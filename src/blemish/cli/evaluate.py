@@ -140,7 +140,7 @@ def evaluate(
     )
 
     def make_inspector(seed: int) -> Inspector:
-        return options.build_inspector(
+        return options.InspectorOptions(
             method=method,
             backbone=backbone,
             sheets=sheets,
@@ -154,7 +154,7 @@ def evaluate(
             max_pixels=max_pixels,
             align=align,
             aspect=aspect,
-        )
+        ).build()
 
     def load_categories(seed: int) -> Any:
         found = load(dataset, root, category or None, seed)

@@ -87,31 +87,31 @@ def fit(
 
     With --table the exit status is 2 when some part failed; the others are done.
     """
-    asked = {
-        "method": method,
-        "backbone": backbone,
-        "sheets": sheets,
-        "memory": memory,
-        "windows": windows,
-        "size": size,
-        "device": device,
-        "devices": devices,
-        "nodes": nodes,
-        "seed": seed,
-        "settings": settings,
-        "bit_depth": bit_depth,
-        "max_pixels": max_pixels,
-        "keep_pictures": not no_pictures,
-        "align": align,
-        "aspect": aspect,
-        "roi": roi,
-        "ignore": ignore,
-        "golden": golden,
-        "tile": tile,
-        "false_alarm_rate": false_alarm_rate,
-        "confidence": confidence,
-        "review_rate": review_rate,
-    }
+    asked = options.FitOptions(
+        method=method,
+        backbone=backbone,
+        sheets=sheets,
+        memory=memory,
+        windows=windows,
+        size=size,
+        device=device,
+        devices=devices,
+        nodes=nodes,
+        seed=seed,
+        settings=settings,
+        bit_depth=bit_depth,
+        max_pixels=max_pixels,
+        keep_pictures=not no_pictures,
+        align=align,
+        aspect=aspect,
+        roi=roi,
+        ignore=ignore,
+        golden=golden,
+        tile=tile,
+        false_alarm_rate=false_alarm_rate,
+        confidence=confidence,
+        review_rate=review_rate,
+    )
     check_output(json_file, "--json")
     if (good is None) == (table is None):
         raise ParameterError("give a folder of good images, or --table with a row for each part")
@@ -131,7 +131,7 @@ def fit(
 
 
 def learned(
-    good: Path, output: Path, asked: dict[str, Any], progress: Progress = silent
+    good: Path, output: Path, asked: options.FitOptions, progress: Progress = silent
 ) -> tuple[dict[str, Any], list[str]] | None:
     """Learn, calibrate and save by the options `asked`; the summary, and remarks for people.
 
@@ -141,22 +141,24 @@ def learned(
     from blemish.verdict import Rule
 
     check_target(output)
-    promised = {name: asked[name] for name in ("false_alarm_rate", "confidence", "review_rate")}
-    inspector = options.build_inspector(**{k: v for k, v in asked.items() if k not in promised})
+    inspector = asked.build()
     began = time.perf_counter()
     given = inspector.calibration_parts(good)
     # What cannot be promised is refused before the work.
-    wanted, confidence = promised["false_alarm_rate"], promised["confidence"]
+    wanted, confidence = asked.false_alarm_rate, asked.confidence
     rate = wanted if wanted is not None else _least(given, confidence)
-    Rule(rate, confidence, promised["review_rate"]).check(given)
-    first = inspector.detector.start(asked["device"])
+    Rule(rate, confidence, asked.review_rate).check(given)
+    first = inspector.detector.start(asked.device)
     inspector.fit(good, by=options.login_name(), progress=progress if first else silent)
     if not first:
         return None
     parts = inspector.calibration_parts()
     if wanted is None:
-        rate = promised["false_alarm_rate"] = _least(parts, confidence)
-    inspector.calibrate(**promised, progress=progress)
+        rate = _least(parts, confidence)
+    inspector.calibrate(
+        false_alarm_rate=rate, confidence=confidence, review_rate=asked.review_rate,
+        progress=progress,
+    )  # fmt: skip
     manifest = inspector.save(output)
     summary = _summary(inspector, output, time.perf_counter() - began)
     summary["bytes"] = sum(record.bytes for record in manifest.files.values())
@@ -175,7 +177,7 @@ def learned(
 def _fit_table(
     table: Path,
     folder: Path,
-    asked: dict[str, Any],
+    asked: options.FitOptions,
     engine: str,
     workers: int | None,
     json_file: Path | None,

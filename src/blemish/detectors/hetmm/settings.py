@@ -70,7 +70,7 @@ class HetmmConfig:
     """
 
     preset: Preset = "default"
-    sheets: int | None = 48
+    sheets: int | None = 32
     selection: Method = "kcenter"
     backbone: str = "efficientnet_lite0"
     levels: Sequence[int] = (1, 2, 3)
