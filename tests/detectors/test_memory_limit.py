@@ -9,7 +9,7 @@ import pytest
 
 from blemish.bundle import read_manifest
 from blemish.detectors import HETMM
-from blemish.detectors.hetmm import detector
+from blemish.detectors.hetmm import restoring
 from blemish.detectors.hetmm.vectors import MemoryVectors, ScratchVectors
 from blemish.errors import BundleError
 from blemish.inspector import Inspector
@@ -21,7 +21,7 @@ FAST = {"backbone": "filterbank", "levels": (1, 2)}
 @pytest.fixture(autouse=True)
 def _small_mebibyte(monkeypatch: pytest.MonkeyPatch) -> None:
     """The templates of made-up parts are small, so a mebibyte is too."""
-    monkeypatch.setattr(detector, "MEBIBYTE", 1 << 10)
+    monkeypatch.setattr(restoring, "MEBIBYTE", 1 << 10)
 
 
 @pytest.mark.parametrize(

@@ -118,9 +118,9 @@ def _cpu() -> dict[str, Any]:
 def _gpus() -> list[str]:
     if find_spec("torch") is None:
         return []
-    import torch
+    from blemish.train.device import gpu_names
 
-    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return gpu_names()
 
 
 def _weights() -> list[str]:

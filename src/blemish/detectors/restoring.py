@@ -7,7 +7,8 @@ from typing import Any
 
 from blemish.bundle import GraphsRecord, Manifest, Tensors, check_templates, fitting_together
 from blemish.detectors.base import Detector, check_settings
-from blemish.detectors.hetmm.detector import HETMM, restore_sets
+from blemish.detectors.hetmm.detector import HETMM
+from blemish.detectors.hetmm.restoring import restore_sets
 from blemish.detectors.registry import METHODS, detector_class
 from blemish.detectors.tfanet import NetworkDetector
 from blemish.detectors.tiled import TiledDetector, tiling_of, untiled

@@ -24,3 +24,8 @@ def resolve_device(device: str) -> torch.device:
 def device_name(device: torch.device) -> str:
     """Name the hardware behind a torch device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+
+
+def gpu_names() -> list[str]:
+    """Name the GPUs that PyTorch sees here."""
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

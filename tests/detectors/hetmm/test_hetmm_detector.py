@@ -19,7 +19,7 @@ from blemish.backbones import WeightStore
 from blemish.bundle import BackboneRecord
 from blemish.detectors import HETMM
 from blemish.detectors.base import Laps
-from blemish.detectors.hetmm.detector import restore_sets
+from blemish.detectors.hetmm.restoring import restore_sets
 from blemish.detectors.maps import enlarge
 from blemish.errors import (
     BundleError,

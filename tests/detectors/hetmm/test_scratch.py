@@ -14,7 +14,7 @@ from hetmm_tools import Floats, by_pixel, fitted_with, level_of, matcher, sheet_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemish.detectors.hetmm import detector, learning, vectors
+from blemish.detectors.hetmm import learning, restoring, vectors
 from blemish.detectors.hetmm.templates import TemplateSet
 from blemish.detectors.hetmm.vectors import (
     MemoryVectors,
@@ -30,7 +30,7 @@ from blemish.errors import BlemishError
 @pytest.fixture
 def tiny_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mebibyte of four bytes, and bands of a few pixels: small sets go to files, in pieces."""
-    monkeypatch.setattr(detector, "MEBIBYTE", 4)
+    monkeypatch.setattr(restoring, "MEBIBYTE", 4)
     monkeypatch.setattr(learning, "MEBIBYTE", 4)
     monkeypatch.setattr(vectors, "BAND_BYTES", 300)
 
@@ -202,7 +202,7 @@ MEASURE = """
 import resource
 import numpy as np
 from blemish.bundle import Level
-from blemish.detectors.hetmm import detector, learning, vectors
+from blemish.detectors.hetmm import learning, restoring, vectors
 from blemish.detectors.hetmm.matching import GraphMatcher, match_graph
 from blemish.detectors.hetmm.templates import TemplateSet
 rng = np.random.default_rng(0)

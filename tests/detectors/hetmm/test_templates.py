@@ -23,7 +23,7 @@ from hetmm_tools import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemish.detectors.hetmm.detector import restore_sets
+from blemish.detectors.hetmm.restoring import restore_sets
 from blemish.detectors.hetmm.selection import select
 from blemish.detectors.hetmm.templates import FreeSet, TemplateSet, copy_numbers
 from blemish.errors import BundleError, CalibrationError, ParameterError

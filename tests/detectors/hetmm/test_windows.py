@@ -208,7 +208,7 @@ def test_a_choice_survives_json() -> None:
     first, second, *_ = ways(GIVEN, (0, 1))
     choice = Choice(second, ((first, 0.75), (second, 0.875)))
     assert Choice.from_dict(json.loads(json.dumps(choice.to_dict()))) == choice
-    assert str(choice) == "anywhere (made-up defects found, AUROC: in place 75.0, anywhere 87.5)"
+    assert str(choice) == "anywhere (synthetic defects found, AUROC: in place 75.0, anywhere 87.5)"
 
 
 @pytest.mark.parametrize("shape", [(48, 48), (32, 64)])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 import numpy as np
 import numpy.typing as npt
 
-from blemish.bundle import BackboneRecord, GraphsRecord, Level, Tensors
+from blemish.bundle import BackboneRecord, GraphsRecord, Tensors
 from blemish.detectors.base import (
     Images,
     Laps,
@@ -28,9 +28,9 @@ from blemish.detectors.base import (
 from blemish.detectors.graph import GraphDetector
 from blemish.detectors.hetmm.explain import explain_image, find_witnesses, peak
 from blemish.detectors.hetmm.matching import Matcher, make_matcher, map_graph, match_graph
+from blemish.detectors.hetmm.restoring import check_levels
 from blemish.detectors.hetmm.settings import HetmmConfig
-from blemish.detectors.hetmm.templates import FreeSet, LevelTemplates, TemplateSet
-from blemish.detectors.hetmm.vectors import MEBIBYTE
+from blemish.detectors.hetmm.templates import LevelTemplates
 from blemish.detectors.hetmm.windows import Choice
 from blemish.errors import BundleError, NotFittedError, ParameterError
 from blemish.graphs.sessions import OnnxSession, Session
@@ -154,7 +154,7 @@ class HETMM(GraphDetector):
         made = cls(**parameters)
         chosen = learned.get("windows")
         made.choice_ = None if chosen is None else Choice.from_dict(chosen)
-        _check_levels(made.searched, record.levels)
+        check_levels(made.searched, record.levels)
         made.record_, made._backbone, made.files_ = record, backbone, dict(files)
         made.sets_, made.templates_ = tuple(sets), list(range(templates))
         return made._run(features, device)
@@ -370,46 +370,3 @@ class HETMM(GraphDetector):
     def _check_fitted(self) -> None:
         if not hasattr(self, "sets_"):
             raise NotFittedError("This HETMM has no templates yet; call fit with good images first")
-
-
-def _check_levels(config: HetmmConfig, levels: Sequence[Level]) -> None:
-    """Raise ParameterError unless the levels are those that the settings turn on."""
-    assert config.pool is not None
-    assert config.level_weights is not None
-    told = [
-        (each.number, each.pool, each.kind == "free", each.weight)
-        + ((each.forward, each.backward, each.alpha) if each.kind == "sheets" else ())
-        for each in levels
-    ]
-    asked = [
-        (config.levels[i], config.pool[i], i in config.free, config.level_weights[i])
-        + (config.directions(i) if i not in config.free else ())
-        for i in config.on
-    ]
-    if told != asked:
-        raise ParameterError("its levels are not those that its settings ask for")
-
-
-def restore_sets(
-    levels: Sequence[Level], templates: Tensors, where: str, memory: int | None
-) -> list[LevelTemplates]:
-    """Rebuild the levels' template sets from a bundle's part `templates`."""
-    found: list[LevelTemplates] = []
-    for level in levels:
-        names = ("level", "sources", "places", "components")
-        state: dict[str, npt.NDArray[Any]] = {
-            name: templates[f"{name}{level.number}"]
-            for name in names
-            if f"{name}{level.number}" in templates
-        }
-        needed = ("level",) if level.kind == "sheets" else ("level", "sources", "places")
-        missing = [name for name in needed if name not in state]
-        if missing:
-            raise BundleError(f"{where} has no '{missing[0]}{level.number}'; fit again")
-        if level.kind == "sheets":
-            # Each level gets an even share of the limit.
-            share = None if memory is None else memory * MEBIBYTE // len(levels)
-            found.append(TemplateSet.from_state(level, state, where, share))
-        else:
-            found.append(FreeSet.from_state(level, state, where))
-    return found
