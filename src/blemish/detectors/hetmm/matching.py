@@ -33,7 +33,7 @@ from blemish.graphs.sessions import OnnxSession, Session
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
 
-BUFFER_BYTES = 16 << 20  # one product: more pixels at a time take no less time each
+BUFFER_BYTES = 16 << 20  # each array of a run: more pixels at a time take no less time each
 
 
 class Matcher(Protocol):
@@ -146,7 +146,10 @@ def volume(
     pixels = padded.reshape(-1, channels)
     patches, beyond = _patches(height, width, reach)
     found = np.empty((height * width, side * side), np.float32)
-    step = max(1, BUFFER_BYTES // (4 * side * side * max(sheets, channels)))
+    patch = side * side
+    # Of a pixel's cosines, patches and templates.
+    largest = max(patch * sheets, patch * channels, channels * sheets)
+    step = max(1, BUFFER_BYTES // (4 * largest))
     for start in range(0, height * width, step):
         stop = min(start + step, height * width)
         left_out = None if penalty is None else penalty(start, stop)
