@@ -6,6 +6,7 @@ import io
 import json
 import stat
 import warnings
+from pathlib import Path
 from random import Random
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
@@ -14,16 +15,20 @@ from blemish.bundle.manifest import _digest
 
 from .mutation import TEXTS, damaged, json_mutated
 
+ABSOLUTE = "/outside"  # stands for a path that the caller names, to look for it there afterwards
 NAMES = [
-    "../outside", "../../outside", "/tmp/outside", "versions/../../outside", "C:\\outside",
+    "../outside", "../../outside", ABSOLUTE, "versions/../../outside", "C:\\outside",
     "..\\outside", "versions", "versions/", "a/", "manifest.json ", "./manifest.json", ".lock",
     "Manifest.json", "manifest.json\x00.txt", "x" * 5000, "versions/x.json", "extra.safetensors",
 ]  # fmt: skip
 Member = tuple[str, bytes, dict[str, Any]]
 
 
-def archive_mutated(rng: Random, data: bytes) -> bytes:
-    """A packed bundle with members renamed, repeated, linked, packed tight or changed."""
+def archive_mutated(rng: Random, data: bytes, outside: Path) -> bytes:
+    """A packed bundle with members renamed, repeated, linked, packed tight or changed.
+
+    `outside` is the absolute name that some members get.
+    """
     with ZipFile(io.BytesIO(data)) as archive:
         members: list[Member] = [
             (info.filename, archive.read(info), {}) for info in archive.infolist()
@@ -72,7 +77,9 @@ def archive_mutated(rng: Random, data: bytes) -> bytes:
             members = [_with_other_manifest(rng, member) for member in members]
         if not members:
             break
-    made = _written(members)
+    made = _written(
+        [(str(outside) if name == ABSOLUTE else name, *rest) for name, *rest in members]
+    )
     return damaged(rng, made) if rng.random() < 0.05 else made
 
 

@@ -247,7 +247,8 @@ class Fuzzer:
     def _packed(self, rng: Random, *, signed: bool) -> str:
         base = rng.choice(self._bases)
         data = base.packed.read_bytes()
-        changed = archive_mutated(rng, data) if signed else damaged(rng, data)
+        outside = self._scratch.parent.resolve() / "outside"
+        changed = archive_mutated(rng, data, outside) if signed else damaged(rng, data)
         file, where = self._scratch / "packed.zip", self._scratch / "place"
         file.write_bytes(changed)
         shutil.rmtree(where, ignore_errors=True)

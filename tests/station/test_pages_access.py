@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -341,8 +342,13 @@ def test_vendored_files_are_what_their_makers_published() -> None:
 
 
 def test_pages_obey_a_policy_without_inline_scripts_or_styles(place: Place) -> None:
-    """Scripts and styles are files of the station; nothing is loaded from elsewhere."""
+    """Scripts and styles are files of the station; nothing comes from elsewhere or is evaluated."""
+    page = place.window().get("/").text
+    settings = re.search(r"<meta name=\"htmx-config\" content='(.*?)'", page)
+    assert settings is not None
+    assert json.loads(settings[1])["allowEval"] is False  # htmx has an eval; no page needs it
     policy = place.window().get("/").headers["content-security-policy"]
+    assert "default-src 'self'" in policy
     assert "unsafe" not in policy
     for template in (HERE / "templates").iterdir():
         text = template.read_text()
