@@ -60,7 +60,7 @@ def archive_mutated(rng: Random, data: bytes, outside: Path) -> bytes:
         elif way == "drop":
             members.pop(index)
         elif way == "link":
-            members[index] = (name, b"/etc/passwd", {"mode": stat.S_IFLNK | 0o777})
+            members[index] = (name, str(outside).encode(), {"mode": stat.S_IFLNK | 0o777})
         elif way == "mode":
             kinds = [stat.S_IFDIR, stat.S_IFIFO, stat.S_IFCHR, stat.S_ISUID | stat.S_IFREG, 0]
             members[index] = (name, content, {"mode": rng.choice(kinds) | 0o777})
