@@ -45,10 +45,27 @@ WEIGHTS = {
 }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Draw ten times as many examples in a thorough run, whatever a test asks for."""
-    if PROFILE != "thorough":
-        return
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out of the coverage what it would slow down; draw more examples in a thorough run."""
+    _cover_own_tests(config, items)
+    if PROFILE == "thorough":
+        _draw_more(items)
+
+
+def _cover_own_tests(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Measure with `--cov=src/blemish/X` in the tests of `tests/X` and of `tests` itself alone."""
+    sources = {
+        Path(str(source)).name for source in getattr(config.option, "cov_source", None) or ()
+    }
+    here = Path(__file__).parent
+    for item in items if sources else ():
+        folders = item.path.relative_to(here).parts[:-1]
+        if folders and folders[0] not in sources:
+            item.add_marker("no_cover")
+
+
+def _draw_more(items: list[pytest.Item]) -> None:
+    """Draw ten times as many examples, whatever a test asks for."""
     done: set[int] = set()
     for item in items:
         test = getattr(item, "obj", None)
@@ -127,7 +144,7 @@ def shared() -> Path:
     folder = os.environ.get("BLEMISH_SHARED")
     path = Path(folder) if folder else Path(__file__).parents[2] / "shared"
     if not path.is_dir():
-        pytest.skip("there is no ../shared with real images and weights; set BLEMISH_SHARED")
+        pytest.skip("there are no real images and weights; name their folder in BLEMISH_SHARED")
     return path
 
 
