@@ -78,7 +78,8 @@ NUMBERS: list[Any] = [
 TEXTS = [
     "", " ", "a", "0", "none", "map", "auto", "../../outside", "/tmp/blemish-none", "..", "a/b",
     "a\\b", "manifest.json", "versions", "Manifest.JSON", "é\u4e2d", "\x00", "a\nb", "\ud800",
-    "x" * 300, "hetmm", "tfanet", "filterbank", "random:vit_giant_patch14_clip_224", "resnet18.tv_in1k",
+    "x" * 300, "hetmm", "tfanet", "filterbank", "random:vit_giant_patch14_clip_224",
+    "resnet18.tv_in1k",
     "none.onnx", "float16", "bfloat16", "lanczos", "pictures", "templates", "backbone",
     "\x1b[31mred", "{}", "%s", "${HOME}",
 ]  # fmt: skip

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from blemish.detectors.base import Detector
 from blemish.detectors.hetmm import HETMM
 from blemish.errors import ParameterError
 from blemish.extras import load_train
 
-METHODS = ("hetmm", "tfanet")
+
+def _tfanet(where: str) -> type[Detector]:
+    task, otherwise = "training TFA-Net", ""
+    if where:
+        task = f"{where}, which holds a TFA-Net as it was trained,"
+        otherwise = ", or, where PyTorch is, export it: blemish export PART.blemish -o DIR"
+    found: type[Detector] = load_train("tfanet", task, otherwise).TFANet
+    return found
+
+
+# A method's name to what gives its class, told which bundle needs it (CONTRIBUTING.md).
+METHODS: dict[str, Callable[[str], type[Detector]]] = {
+    HETMM.method: lambda where: HETMM,
+    "tfanet": _tfanet,
+}
 
 
 def detector_class(method: str, *, where: str = "") -> type[Detector]:
@@ -18,11 +34,4 @@ def detector_class(method: str, *, where: str = "") -> type[Detector]:
     """
     if method not in METHODS:
         raise ParameterError(f"method is '{method}'; it must be one of {', '.join(METHODS)}")
-    if method == HETMM.method:
-        return HETMM
-    task, otherwise = "training TFA-Net", ""
-    if where:
-        task = f"{where}, which holds a TFA-Net as it was trained,"
-        otherwise = ", or, where PyTorch is, export it: blemish export PART.blemish -o DIR"
-    found: type[Detector] = load_train("tfanet", task, otherwise).TFANet
-    return found
+    return METHODS[method](where)

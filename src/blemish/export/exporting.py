@@ -157,8 +157,7 @@ def _draft(
     record = graphs.model_copy(update={"source": origin})
     contents: dict[str, Content] = {part: _kept(data) for part, data in files.items()}
     if "network" not in record.parts:
-        templates = now.detector.state()["templates"]
-        contents["templates"] = lambda: pack(templates)
+        contents |= {part: _packed(tensors) for part, tensors in now.detector.state().items()}
     learned: Tensors = dict(inspector.view.tensors())
     if learned:
         contents[VIEW] = lambda: pack(learned)
@@ -188,6 +187,7 @@ def _detector(manifest: Manifest, contents: Mapping[str, Content], where: str) -
     def tensors(part: str) -> Tensors:
         return dict(load(contents[part]()))
 
+    manifest = manifest.model_copy(update={"files": dict.fromkeys(contents)})  # names are all
     return restore_detector(manifest, lambda part: contents[part](), tensors, where)
 
 
@@ -262,3 +262,7 @@ class _Shown(Sequence[Any]):
 
 def _kept(data: bytes) -> Callable[[], bytes]:
     return lambda: data
+
+
+def _packed(tensors: Tensors) -> Callable[[], bytes]:
+    return lambda: pack(tensors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+from blemish.errors import ParameterError
 from blemish.station.drift import DriftWatch
 from blemish.station.figures import Figures
 from blemish.station.inspecting import Inspecting
@@ -13,8 +14,8 @@ from blemish.station.people import People
 from blemish.station.review import Reviewing
 from blemish.station.settings import Settings
 from blemish.station.shelf import Shelf
-from blemish.station.sinks import make_sinks
-from blemish.station.sources import make_sources
+from blemish.station.sinks import Delivering, Sink, make_sinks
+from blemish.station.sources import Intake, make_sources
 from blemish.station.store import Database, PictureStore
 
 LOOK = 2.0  # s between two looks at the folder of bundles
@@ -51,6 +52,25 @@ class Station:
             *make_sinks(settings, self.database, self.inspecting),
             *make_sources(settings, self.inspecting),
         ]
+
+    def add_source(self, source: Intake) -> None:
+        """Take parts from a source of one's own too; before the station starts."""
+        self._check_name("source", source.name)
+        self.parts.append(source)
+
+    def add_sink(self, sink: Sink) -> None:
+        """Send results to a sink of one's own too, out of the outbox; before the station starts."""
+        self._check_name("sink", sink.name)
+        delivering = Delivering(self.database, self.settings.name, sink)
+        others = self.inspecting.sinks
+        self.inspecting.sinks = lambda inspector: [*others(inspector), sink.name]
+        self.inspecting.listeners.append(delivering)
+        sources = [number for number, part in enumerate(self.parts) if isinstance(part, Intake)]
+        self.parts.insert(sources[0] if sources else len(self.parts), delivering)
+
+    def _check_name(self, kind: str, name: str) -> None:
+        if any((entry.kind, entry.name) == (kind, name) for entry in self.health()):
+            raise ParameterError(f"a {kind} is called '{name}' already; give it a name of its own")
 
     @property
     def anonymous(self) -> bool:

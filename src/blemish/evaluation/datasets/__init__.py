@@ -23,6 +23,7 @@ from blemish.evaluation.datasets._masks import load_defects, load_mask
 from blemish.evaluation.datasets._table import Box, Category, Defect, DefectRule, Sample
 
 __all__ = [
+    "LOADERS",
     "Box",
     "Category",
     "Defect",
@@ -38,7 +39,8 @@ __all__ = [
 
 Loader = Callable[[Path, Sequence[str] | None, int], list[Category]]
 
-_LOADERS: dict[str, Loader] = {
+# A dataset's name to its reader (CONTRIBUTING.md).
+LOADERS: dict[str, Loader] = {
     "mvtec": mvtec.load,
     "loco": loco.load,
     "visa": visa.load,
@@ -56,7 +58,7 @@ PAIRED = frozenset({"deeppcb"})
 
 def names() -> list[str]:
     """The names that `load` and `load_pairs` know."""
-    return list(_LOADERS)
+    return list(LOADERS)
 
 
 def load(
@@ -98,10 +100,10 @@ def tables(
     name: str, root: str | Path, categories: Sequence[str] | None = None, seed: int = 0
 ) -> list[Category]:
     """The categories as they are on disk, what is missing of them noted in `Category.missing`."""
-    if name not in _LOADERS:
+    if name not in LOADERS:
         raise DatasetError(f"there is no dataset '{name}'; choose from: {', '.join(names())}")
     asked = [categories] if isinstance(categories, str) else categories
-    return _LOADERS[name](Path(root), asked, seed)
+    return LOADERS[name](Path(root), asked, seed)
 
 
 def _require_all(name: str, root: Path, category: Category) -> None:
