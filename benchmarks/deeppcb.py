@@ -1,6 +1,6 @@
 """`blemish compare` on DeepPCB's pairs: annotated boxes hit and false regions, at one threshold.
 
-    BLEMISH_WEIGHTS=... python benchmarks/deeppcb.py ../shared/data/deeppcb \
+    BLEMISH_WEIGHTS=... python benchmarks/deeppcb.py DEEPPCB_DIR \
         [--backbone efficientnet_lite0 resnet18.tv_in1k filterbank] \
         [--limit 30] [--json benchmarks/results/deeppcb.json]
 

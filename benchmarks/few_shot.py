@@ -1,6 +1,6 @@
 """Few good images: HETMM's image AUROC with 1 to 16 of them, with and without augmented copies.
 
-    BLEMISH_WEIGHTS=... python benchmarks/few_shot.py --root ../shared/data/mvtec_256 \
+    BLEMISH_WEIGHTS=... python benchmarks/few_shot.py --root MVTEC_DIR \
         [--backbone resnet50.caffe_in1k] [--category bottle transistor] [--shots 1 2 4 8 16] \
         [--preset paper] [--seeds 0 1 2] [--augment none rotate,shift] [--copies 64]
         [--test-limit N] [--again]

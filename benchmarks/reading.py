@@ -1,6 +1,6 @@
 """From file to view: the time of reading an image as an inspector does, against the bare decoder.
 
-    python benchmarks/reading.py --originals ../shared/data/mvtec_original/bottle [--size 256]
+    python benchmarks/reading.py --originals ORIGINALS/bottle [--size 256]
         [--repeats 40] [--output benchmarks/results/reading.json]
 
 The files lie in memory, so that no disk is measured: a category's own PNGs, the same as JPEG of

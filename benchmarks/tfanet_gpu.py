@@ -1,13 +1,13 @@
 """TFA-Net on a GPU: the paper's categories by preset and seed, time, memory and frames a second.
 
-    BLEMISH_WEIGHTS=... python benchmarks/tfanet_gpu.py ../shared/data/mvtec_256 [--smoke]
+    BLEMISH_WEIGHTS=... python benchmarks/tfanet_gpu.py MVTEC_DIR [--smoke]
         [--minutes 28] [--json benchmarks/results/tfanet_gpu.json] [--runs FOLDER]
 
 Made for machines lent for a while: each finished piece is written at once and never done again,
 and a training that was cut off goes on from its checkpoint in --runs. `--minutes` stops before
 the next piece once that time is over. The headline is the last weights' figure; `oracle` is the
-best of the snapshots on the test set, which the release reports (TFANET.md, 5) and nobody can use.
-`--smoke` does the same with a tiny network on any machine.
+best of the snapshots on the test set, which the release reports and nobody can use
+(docs/methods/tfanet.md). `--smoke` does the same with a tiny network on any machine.
 """
 
 from __future__ import annotations

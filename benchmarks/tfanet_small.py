@@ -1,6 +1,6 @@
 """TFA-Net's preset `small` on two CPU cores: bottle twice with one seed, transistor, and no TFAM.
 
-    BLEMISH_WEIGHTS=... python benchmarks/tfanet_small.py ../shared/data/mvtec_256 \
+    BLEMISH_WEIGHTS=... python benchmarks/tfanet_small.py MVTEC_DIR \
         [--run NAME...] [--json benchmarks/results/tfanet_small.json]
 
 Figures are of the last weights; no test image is seen before. Finished runs are kept in the JSON

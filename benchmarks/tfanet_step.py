@@ -2,11 +2,12 @@
 
     python benchmarks/tfanet_step.py [--json FILE] [--preset small] [--smoke]
 
-The release's step, re-implemented plainly from TFANET.md: the template's features and the image's
-are recomputed each time, through a backbone that requires gradients, so autograd runs through it
-for both; float32; every token computed; the ordinary AdamW. Ours: cached frozen features, tokens
-that have no effect left out, the device's best precision, fused AdamW. Both have the same network,
-batch and loss. Each way runs in its own process, so that its peak memory is its own.
+The release's step, re-implemented plainly (docs/methods/tfanet.md): the template's features and the
+image's are recomputed each time, through a backbone that requires gradients, so autograd runs
+through it for both; float32; every token computed; the ordinary AdamW. Ours: cached frozen
+features, tokens that have no effect left out, the device's best precision, fused AdamW. Both have
+the same network, batch and loss. Each way runs in its own process, so that its peak memory is its
+own.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Setting:
 
 
 def release_step(setting: Setting) -> Callable[[], None]:
-    """The step as TFANET.md, 1, 2 and 5 describe it, `zero_grad` aside."""
+    """The step as docs/methods/tfanet.md describes it, `zero_grad` aside."""
     config, images = setting.config, _images(setting)
     extractor = FeatureExtractor(TorchBackbone(setting.backbone).to(setting.device), config)
     extractor.backbone.requires_grad_(True)  # as released; not in the optimiser all the same

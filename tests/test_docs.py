@@ -14,7 +14,14 @@ import blemish
 from blemish.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"]
+# These say where a formula, a contract or a rule stands, so they name files by their whole paths.
+GUIDES = [
+    *LINKED[-3:-1], ROOT / "docs/architecture.md", *sorted((ROOT / "docs/methods").glob("*.md"))
+]  # fmt: skip
+PROJECT_FILE = re.compile(r"`((?:src|tests|docs|benchmarks)/[^`*<>{} ]+)`")
+CITED = re.compile(r"\bdocs/[a-z_/]+\.md\b")
 SNIPPET = re.compile(r"```python\n(.*?)```", re.DOTALL)
 SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
@@ -63,11 +70,32 @@ def test_shell_lines_name_real_commands_and_options(page: Path) -> None:
             assert not unknown, f"{page.name}: {line}: no such option: {unknown}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     """Every link to a file of the project has that file at its end."""
     missing = [to for to in LINK.findall(page.read_text()) if not (page.parent / to).exists()]
     assert not missing, f"{page.name} links to {missing}"
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    """Every `src/...` that a guide names is there, so a file that moves takes its mention along."""
+    named = PROJECT_FILE.findall(page.read_text())
+    assert named
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_pages_that_code_cites_exist() -> None:
+    """A docstring that sends its reader to a page of docs/ sends them to one that is there."""
+    folders = [ROOT / name for name in ("src", "tests", "benchmarks")]
+    wrong = {
+        f"{file.relative_to(ROOT)}: {page}"
+        for folder in folders
+        for file in folder.rglob("*.py")
+        for page in CITED.findall(file.read_text())
+        if not (ROOT / page).is_file()
+    }
+    assert not wrong
 
 
 def test_command_line_page_is_current() -> None:

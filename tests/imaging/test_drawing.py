@@ -149,7 +149,7 @@ def test_real_part() -> None:
     """On a real bottle the overlay changes the marked part of the picture and nothing far away."""
     path = _shared() / "data" / "mvtec_256" / "bottle" / "test" / "broken_large" / "000.png"
     if not path.exists():
-        pytest.skip("the real bottle images are not in ../shared (or $BLEMISH_SHARED)")
+        pytest.skip("the real bottle images are not here (set BLEMISH_SHARED)")
     image = read_image(path)
     plain = np.rint(image * 255).astype(np.uint8)
     changed = (overlay(image, blob(3.0), threshold=1.0) != plain).any(axis=2)

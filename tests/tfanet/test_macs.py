@@ -40,7 +40,7 @@ def test_table3_to_the_printed_digit(backbone: str, costs: dict[str, Cost]) -> N
 
 
 def test_wide_resnet50_in_full(costs: dict[str, Cost]) -> None:
-    """Totals the table leaves out agree with TFANET.md, 7: 173.903 M, 148.712 M trainable."""
+    """Totals the table leaves out agree with a count by hand: 173.903 M, 148.712 M trainable."""
     cost = costs["wide_resnet50_2"]
     assert cost.total_params == 173_573_696 + 768 + 197_376 + 131_584
     assert f"{cost.trainable_params / 1e6:.3f}" == "148.712"
@@ -58,7 +58,7 @@ def test_attention_products_of_wide_resnet50(costs: dict[str, Cost]) -> None:
 
 @pytest.mark.parametrize("backbone", list(TABLE3_TAPS))
 def test_taps_have_the_specified_channels(backbone: str) -> None:
-    """The four maps of each backbone have TFANET.md's channels and strides 4, 4, 8, 16."""
+    """The four maps of each backbone have the release's channels and strides 4, 4, 8, 16."""
     channels = {
         "mobilenet_v2": [32, 16, 24, 32],
         "vgg19": [64, 128, 256, 512],

@@ -10,7 +10,7 @@ from blemish.train.tfanet.presets import PRESETS, TFANetConfig, preset
 
 
 def test_release_preset_is_the_specification_s() -> None:
-    """The release preset holds the values TFANET.md, 9, lists for a faithful reproduction."""
+    """The release preset holds the values that docs/methods/tfanet.md lists as its own."""
     release = PRESETS["release"]
     assert (release.template_normalize, release.lr, release.betas) == (False, 1e-4, (0.9, 0.95))
     assert (release.weight_decay, release.epochs, release.batch_size) == (0.01, 400, 4)

@@ -1,6 +1,6 @@
 """Any image a user hands over becomes RGB in [0, 1], or one clear error.
 
-The contract is DESIGN.md's: a path, bytes or an array, with channel order and depth declared and
+The contract (docs/images.md): a path, bytes or an array, with channel order and depth declared and
 never guessed. How each file format is decoded is in `decoding`. Whoever looks at an image through a
 view reads its raster, which keeps 8 bits as they are and a large JPEG no larger than is needed.
 """

@@ -130,7 +130,7 @@ class TimmNetwork(Network):
     """A timm network.
 
     A stage's map is also taken before its last ReLU, as HETMM does; the next stage still receives
-    the ReLU of it, so the network itself is unchanged (docs/hetmm.md).
+    the ReLU of it, so the network itself is unchanged (docs/methods/hetmm.md).
     """
 
     def __init__(self, name: str, deepest: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Prototype selection against a plain reading of docs/hetmm.md section 4, a column at a time."""
+"""Prototype selection against a plain reading of docs/methods/hetmm.md, a column at a time."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Why HETMM scores a point as it does: the template pixels that matched best, and where they lie.
 
-The map is a weighted sum of distances to nearest neighbours (docs/hetmm.md), so each point has a
-witness for each level and direction: forward, the template pixel most like the image's; backward,
-the image's pixel most like the template's.
+The map is a weighted sum of distances to nearest neighbours (docs/methods/hetmm.md), so each point
+has a witness for each level and direction: forward, the template pixel most like the image's;
+backward, the image's pixel most like the template's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Affine-invariant template mutual matching (ATMM): one volume of cosines gives both directions.
 
 Every query pixel is compared with every template pixel within a window, and back (Chen et al.,
-HETMM, IJCV 2024; docs/hetmm.md):
+HETMM, IJCV 2024; docs/methods/hetmm.md):
 
     forward   F(q) = 1 - max_k max_{|o| <= f//2} <T_k(q - o), Q(q)>
     backward  B(p) = 1 - max_k max_{|o| <= b//2} <T_k(p), Q(p + o)>

@@ -1,7 +1,7 @@
 """Prototype selection: K template vectors for each pixel out of the N that the sheets hold there.
 
 PTS is from Chen et al., "Hard-normal Example-aware Template Mutual Matching" (IJCV 2024), see
-docs/hetmm.md; k-centre is the default, random and spaced keep whole sheets.
+docs/methods/hetmm.md; k-centre is the default, random and spaced keep whole sheets.
 
 N = sheets, K = prototypes, C = channels, P = pixels treated at a time.
 """

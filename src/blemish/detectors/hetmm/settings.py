@@ -29,7 +29,7 @@ class LevelDefaults(NamedTuple):
 
 
 # By the level's number. `paper` is the central row of the paper's table of windows by category
-# (docs/hetmm.md); how `default` was found is in docs/matching.md.
+# (docs/methods/hetmm.md); how `default` was found is in docs/matching.md.
 PRESETS: dict[str, dict[int, LevelDefaults]] = {
     "default": {
         1: LevelDefaults(2, 5, 3, 0.5, 1.0),

@@ -21,7 +21,7 @@ LIMIT_HOURS = 2.0
 SIDE = 1024  # of the matrices whose product is timed
 FORWARD_AND_BACKWARD = 3  # a backward pass costs two forward ones
 # Of the pace of one large product, what a training reaches: preset small on bottle took 583 s of
-# processor time where that pace would have given 250 (docs/tfanet.md).
+# processor time where that pace would have given 250 (docs/methods/tfanet.md).
 SHARE_REACHED = 0.4
 
 

@@ -1,7 +1,7 @@
 """Frozen features for TFA-Net: fused as in eq. 1 and 2, and computed once for training.
 
-A cache keeps each level at its own resolution in float16, less than a third of the fused size
-(TFANET.md, 1); levels are resized when a batch is drawn. Letters as in `network`.
+A cache keeps each level at its own resolution in float16, less than a third of the fused size;
+levels are resized when a batch is drawn. Letters as in `network`.
 """
 
 from __future__ import annotations

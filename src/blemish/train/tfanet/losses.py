@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from blemish.errors import ParameterError
 from blemish.train.tfanet.presets import TFANetConfig
 
-EPSILON = 1e-8  # the least length a cosine divides by (TFANET.md, 5)
+EPSILON = 1e-8  # the least length a cosine divides by
 
 
 class Loss(NamedTuple):

@@ -2,8 +2,9 @@
 
 Table 3's "FLOPs" are MACs of convolutions and linear layers, plus four operations for each value
 a batch or layer norm touches; attention's products are left out, and the template's features and
-embedding are recomputed for every image (TFANET.md, 7; the four printed figures follow from this).
-Counting runs on PyTorch's meta device: shapes without numbers, so no weights and no arithmetic.
+embedding are recomputed for every image (docs/methods/tfanet.md). The four printed figures follow
+from this. Counting runs on PyTorch's meta device: shapes without numbers, so no weights and no
+arithmetic.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ TABLE3_TAPS: dict[str, tuple[str, ...]] = {
     "wide_resnet50_2": _RESNET,
     "wide_resnet101_2": _RESNET,
 }
-"""Table 3's backbones by torchvision's names, and the four maps taken from each (TFANET.md, 2)."""
+"""Table 3's backbones by torchvision's names, and the four maps taken from each."""
 
 
 @dataclass(frozen=True)

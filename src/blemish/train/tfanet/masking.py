@@ -1,7 +1,7 @@
 """Random masking of input tokens, MAE-style: some are dropped, the template's all stay.
 
-The paper names it in the abstract only and the release does not do it; the semantics are those
-of TFANET.md, 4: drawn per image after embedding, in training alone, loss on every token.
+The paper names it in the abstract only and the release does not do it; it is MAE's way
+(docs/methods/tfanet.md): drawn per image after embedding, in training alone, loss on every token.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """TFA-Net's network: aggregate the input's features onto a template's, refine, reconstruct.
 
 Luo, Yao, Yu, "Template-Based Feature Aggregation Network for Industrial Anomaly Detection",
-sections 3.2 to 3.4 and Algorithm 1; details the paper leaves out follow TFANET.md, 2 and 3.
+sections 3.2 to 3.4 and Algorithm 1; details the paper leaves out are in docs/methods/tfanet.md.
 
 Letters, the paper's where it has one:
     B  images            C  channels of the fused features (1856 for WideResNet-50)
@@ -270,7 +270,7 @@ class TFANet(nn.Module):
         self.register_buffer(name, table.to(self.embed.weight.device), persistent=False)
 
     def _initialise(self) -> None:
-        """TFANET.md, 3: Xavier uniform, zero biases; the convolution keeps PyTorch's bias."""
+        """Begin as the release does: Xavier uniform, biases 0; the convolution keeps its own."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

@@ -1,4 +1,4 @@
-"""Every TFA-Net option in one frozen dataclass, and the named presets (specification TFANET.md, 9).
+"""Every TFA-Net option in one frozen dataclass, and the named presets (docs/methods/tfanet.md).
 
 Where the paper and the authors' release differ, the option's text says which value is whose.
 """
@@ -32,7 +32,7 @@ TemplateChoice = Annotated[
     NonNegativeInt | Annotated[str, Field(min_length=1)], Field(union_mode="left_to_right")
 ]
 
-# The release normalises the features of these backbones alone (TFANET.md, 2).
+# The release normalises the features of these backbones alone (docs/methods/tfanet.md).
 NORMALIZED_IN_RELEASE = ("wide_resnet101", "resnet101")
 
 
@@ -233,7 +233,7 @@ PRESETS: dict[str, TFANetConfig] = {
         betas=(0.9, 0.999),
         score_order="multiply-then-smooth",
     ),
-    # As the released training script computes (TFANET.md, 9).
+    # As the released training script computes (docs/methods/tfanet.md).
     "release": TFANetConfig(
         template_normalize=False,
         feature_norm="auto",

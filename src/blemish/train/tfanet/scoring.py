@@ -1,4 +1,4 @@
-"""Dual-mode anomaly maps and image scores (section 3.5.2, eq. 8; details in TFANET.md, 6)."""
+"""Dual-mode anomaly maps and image scores (section 3.5.2, eq. 8; docs/methods/tfanet.md)."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ SIZE = 256
 
 @dataclass(frozen=True)
 class Printed:
-    """A row of Table 3 as the paper prints it; its "FLOPs" are MACs (TFANET.md, 7)."""
+    """A row of Table 3 as the paper prints it; its "FLOPs" are MACs (`macs`)."""
 
     image_auroc: float
     pixel_auroc: float

@@ -1,4 +1,4 @@
-"""Training TFA-Net (sections 3.3 to 3.5.1, TFANET.md, 5): frozen features in, weights out.
+"""Training TFA-Net (sections 3.3 to 3.5.1): frozen features in, weights out.
 
 Step s of a run depends on (seed, s) and the weights alone: the images' order is drawn from
 (seed, epoch), the masks from (seed, step). So a killed run that resumes from its checkpoint gives
