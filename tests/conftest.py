@@ -53,14 +53,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _cover_own_tests(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Measure with `--cov=src/blemish/X` in the tests of `tests/X` and of `tests` itself alone."""
-    sources = {
-        Path(str(source)).name for source in getattr(config.option, "cov_source", None) or ()
-    }
-    here = Path(__file__).parent
-    for item in items if sources else ():
-        folders = item.path.relative_to(here).parts[:-1]
-        if folders and folders[0] not in sources:
+    """Measure with `--cov=src/blemish/X` in the tests of `tests/X` and of `tests` itself alone.
+
+    `--cov=blemish` measures in all of them.
+    """
+    sources = [Path(str(source)) for source in getattr(config.option, "cov_source", None) or ()]
+    covered = {source.name for source in sources if source.parent.name == "blemish"}
+    for item in items if covered else ():
+        folders = item.path.relative_to(Path(__file__).parent).parts[:-1]
+        if folders and folders[0] not in covered:
             item.add_marker("no_cover")
 
 
