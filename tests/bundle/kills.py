@@ -23,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from blemish import HETMM, Inspector
@@ -119,6 +120,7 @@ def exported() -> list[Draft]:
     return found
 
 
+cv2.setNumThreads(1)  # a pool of threads, or what it had locked, would not survive the forks
 ONE, OTHER = made(0), made(10)
 OPERATIONS = {
     "save": Operation(None, lambda path: ONE.save(path)),

@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import cv2
+
 from .seeds import bundles
 from .workers import CPU_SECONDS, KINDS, Report, Run
 
@@ -19,6 +21,7 @@ RESULT = Path(__file__).parents[2] / "benchmarks" / "results" / "fuzz.json"
 def main() -> int:
     """Run it."""
     os.environ["BLEMISH_THREADS"] = "1"  # a pool of threads would not survive the forks
+    cv2.setNumThreads(1)
     options = _options()
     started = time.monotonic()
     with TemporaryDirectory(prefix="fuzz-bases-") as folder:

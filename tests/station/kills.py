@@ -23,6 +23,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx
 from sqlalchemy import func, select, text
 
@@ -96,6 +97,7 @@ def run(folder: Path, kills: int, chance: random.Random, db: str | None = None) 
 def bundle(folder: Path) -> None:
     """A small inspector of made-up parts."""
     os.environ["BLEMISH_THREADS"] = "1"  # a pool of threads would not survive the forks
+    cv2.setNumThreads(1)
     good = [render(seed, size=SIZE).image for seed in range(20)]
     inspector = Inspector(HETMM(sheets=None), size=SIZE, device="cpu").fit(good)
     inspector.calibrate(false_alarm_rate=0.05).save(folder)
