@@ -85,6 +85,12 @@ def test_files_that_are_named_exist(page: Path) -> None:
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
+def test_folders_whose_coverage_is_measured_exist() -> None:
+    """The Makefile's CORE names folders that are there."""
+    (core,) = re.findall(r"^CORE *:= (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert all((ROOT / "src" / "blemish" / name).is_dir() for name in core.split())
+
+
 def test_pages_that_code_cites_exist() -> None:
     """A docstring that sends its reader to a page of docs/ sends them to one that is there."""
     folders = [ROOT / name for name in ("src", "tests", "benchmarks")]
