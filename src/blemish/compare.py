@@ -27,6 +27,10 @@ SETTINGS: dict[str, Any] = {
     "alpha": (0.5, 0.5),
     "level_weights": (1.0, 0.5),
     "sigma": 4.0,
+    # Of one image nothing can be told about how good ones vary.
+    "windows": "manual",
+    "normalise": False,
+    "statistic": "max",
 }
 NETWORK_THRESHOLD = 0.65
 EMBEDDED_THRESHOLD = 0.6

@@ -57,7 +57,12 @@ def features_graph(
         first = onnx.compose.merge_models(
             before, network, [("normalised", _NETWORK + backbone.input)]
         )
-        links = [(_NETWORK + name, _raw(level)) for name, level in zip(names, levels, strict=True)]
+        # A level that is wanted twice is linked once.
+        links = list(
+            dict.fromkeys(
+                (_NETWORK + name, _raw(level)) for name, level in zip(names, levels, strict=True)
+            )
+        )
         outputs = [level.output for level in levels]
         joined = onnx.compose.merge_models(first, after, links, outputs=outputs)
         del joined.opset_import[:]  # merging lists each part's own
@@ -102,7 +107,7 @@ def _before(backbone: Backbone, size: tuple[int, int]) -> Any:
 
 def _after(levels: Sequence[LevelFeatures]) -> Any:
     nodes = Nodes("after_")
-    inputs, outputs = [], []
+    inputs, outputs = {}, []
     for level in levels:
         value = _raw(level)
         if level.pool > 1:
@@ -116,11 +121,11 @@ def _after(levels: Sequence[LevelFeatures]) -> Any:
         if level.unit:
             value = nodes.unit(value)
         nodes.add("Identity", nodes.rounded(value, level.dtype), outputs=[level.output])
-        shape = (1, f"C{level.number}", f"h{level.number}", f"w{level.number}")
-        inputs.append(tensor(_raw(level), (1, *(f"raw {side}" for side in shape[1:]))))
-        outputs.append(tensor(level.output, shape))
-    return model(nodes.graph("after", inputs, outputs))
+        raw = [f"raw {side}{level.number}" for side in "Chw"]
+        inputs[level.number] = tensor(_raw(level), (1, *raw))
+        outputs.append(tensor(level.output, (1, *(f"{side} of {level.output}" for side in "Chw"))))
+    return model(nodes.graph("after", list(inputs.values()), outputs))
 
 
 def _raw(level: LevelFeatures) -> str:
-    return f"raw_{level.output}"
+    return f"raw_level{level.number}"

@@ -12,6 +12,7 @@ from blemish.bundle.history import HistoryEntry, read_history
 from blemish.bundle.loading import check_added, check_runs, check_templates, fitting_together
 from blemish.bundle.lock import locked, try_lock_file
 from blemish.bundle.manifest import (
+    MEASUREMENT,
     PICTURES,
     VECTORS,
     VIEW,
@@ -25,6 +26,7 @@ from blemish.bundle.manifest import (
     StepRecord,
     TemplateRecord,
     TrainingRecord,
+    newest_measurement,
 )
 from blemish.bundle.packing import Packed, pack_bundle, unpack_bundle
 from blemish.bundle.reading import (
@@ -40,6 +42,7 @@ from blemish.bundle.tensors import Tensors, pack, unpack
 
 __all__ = [
     "PICTURES",
+    "MEASUREMENT",
     "VECTORS",
     "VIEW",
     "BackboneRecord",
@@ -70,6 +73,7 @@ __all__ = [
     "checked_file",
     "fitting_together",
     "locked",
+    "newest_measurement",
     "pack",
     "pack_bundle",
     "read_content",

@@ -17,9 +17,10 @@ class Level(Record):
 
     Its map, averaged by `pool` each way, is [channels, height, width]; `features` is its output of
     the features graph, [1, channels, height, width], unit vectors. The templates are `sheets`, for
-    each map pixel those that good parts have there, or `free` of their place. `dtype`: what they
-    are kept in; their values are rounded to it. `forward` and `backward` are the search radii in
-    map pixels (None: off), `alpha` the weight of the forward direction, `weight` the level's.
+    each map pixel those that good parts have there, or `free` of their place; a level may be there
+    once as each. `dtype`: what they are kept in; their values are rounded to it. `forward` and
+    `backward` are the search radii in map pixels (None: off), `alpha` the weight of the forward
+    direction, `weight` the level's. With `radius` each free vector has its radius as last entry.
     """
 
     number: int = Field(ge=0)
@@ -34,6 +35,12 @@ class Level(Record):
     backward: int | None = Field(default=None, ge=0)
     alpha: float = 1.0
     weight: float = 1.0
+    radius: bool = False
+
+    @property
+    def key(self) -> str:
+        """What the names of its tensors end in."""
+        return str(self.number) if self.kind == "sheets" else f"{self.number}-free"
 
     @property
     def reach(self) -> int:
@@ -71,8 +78,8 @@ class GraphsRecord(Record):
     where one graph does it all. A graph with a second part, `<role>-weights`, is OpenVINO's, one
     without ONNX Runtime's, which does the matching in either. `image` is the input [1, height,
     width, 3], RGB in [0, 1]; `anomaly_map` the output of the last graph. The image's score is the
-    map's maximum (`max`) or its population standard deviation (`std`). `source` and `parity` are
-    an export's.
+    map's maximum (`max`), the mean of that and its upper 1 % and 10 % (`tail`), or its population
+    standard deviation (`std`). `source` and `parity` are an export's.
     """
 
     runtime: Runtime = "onnxruntime"
@@ -82,7 +89,7 @@ class GraphsRecord(Record):
     width: int = Field(ge=1)
     image: str = "image"
     anomaly_map: str = "anomaly_map"
-    score: Literal["max", "std"] = "max"
+    score: Literal["max", "tail", "std"] = "max"
     levels: list[Level] = Field(default_factory=list)
     source: SourceRecord | None = None
     parity: ParityRecord | None = None

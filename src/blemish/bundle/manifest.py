@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,6 +21,7 @@ FORMAT = 4
 NAME = "manifest.json"
 VECTORS = "vectors"  # the part with test vectors of an export
 VIEW = "view"  # the part with what the view has learned
+MEASUREMENT = "measurement"  # parts with how good parts vary: this name, or with "-" and a version
 VERSIONS = "versions"  # the folder of all versions' manifests
 PICTURES = "pictures"  # parts of this name, and those that begin with it and "-"
 
@@ -184,6 +186,11 @@ class Manifest(Record):
         return [name for name in tensors if name not in others and not is_pictures(name)]
 
     @property
+    def measurement_part(self) -> str | None:
+        """The part with how good parts vary, as of this version; None: nothing was measured."""
+        return newest_measurement(self.files)
+
+    @property
     def picture_parts(self) -> list[str]:
         """The parts that hold viewed pixels of good images."""
         return [name for name in self.files if is_pictures(name)]
@@ -244,6 +251,12 @@ def suffix_of(part: str) -> str:
 def is_pictures(part: str) -> bool:
     """Whether a part holds pictures."""
     return part == PICTURES or part.startswith(f"{PICTURES}-")
+
+
+def newest_measurement(parts: Iterable[str]) -> str | None:
+    """The part among these that was measured last: each version's replaces the one before."""
+    found = [part for part in parts if part.partition("-")[0] == MEASUREMENT]
+    return max(found, key=lambda part: int(part.partition("-")[2] or 0), default=None)
 
 
 def is_manifest(path: Path) -> bool:

@@ -50,9 +50,9 @@ Windows = Annotated[
     str | None,
     typer.Option(
         "--windows",
-        metavar="auto|W,W,…",
-        help="Forward search windows a level, in its pixels (map: anywhere), or auto: chosen from "
-        "the good images.",
+        metavar="manual|global|both|W,W,…",
+        help="Where a part's places are looked for in the good parts: in windows around them, "
+        "anywhere, or both; or the windows a level, in its pixels. [default: both]",
     ),
 ]
 Size = Annotated[int, typer.Option("--size", help="Side of the square view, in pixels.")]
@@ -245,6 +245,6 @@ def _windows(detector: type[Detector], text: str) -> dict[str, Any]:
     """What `--windows` says, as the detector's arguments."""
     from blemish.detectors import parse_settings
 
-    if text == "auto":
-        return {"windows": "auto"}
-    return parse_settings(detector, [f"forward={text},"])
+    if text[:1].isdigit():
+        return {**parse_settings(detector, [f"forward={text},"]), "windows": "manual"}
+    return parse_settings(detector, [f"windows={text}"])

@@ -14,12 +14,11 @@ from blemish.detectors.base import (
 from blemish.detectors.hetmm import HETMM
 from blemish.detectors.registry import METHODS, detector_class
 from blemish.detectors.restoring import restore_detector
-from blemish.detectors.tiled import TEMPLATES, TiledDetector, tile_images, tiling_of, untiled
+from blemish.detectors.tiled import TiledDetector, tile_images, tiling_of, untiled
 
 __all__ = [
     "HETMM",
     "METHODS",
-    "TEMPLATES",
     "Detector",
     "Images",
     "Inside",

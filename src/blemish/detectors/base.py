@@ -22,7 +22,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from blemish.bundle import BackboneRecord, GraphsRecord, Tensors
-from blemish.errors import NoImagesError, ParameterError
+from blemish.errors import BundleError, NoImagesError, ParameterError
 from blemish.imaging import Progress, overlay, silent
 
 Images = Sequence[npt.NDArray[np.float32]]  # each [H, W, 3], RGB in [0, 1], all of one size
@@ -205,6 +205,32 @@ class Detector(ABC):
     def removed(self, positions: Sequence[int]) -> Self:
         """Give a detector without the templates at `positions`; the later ones move down."""
         raise ParameterError(self.no_update())
+
+    def wanted_to_measure(self) -> list[int]:
+        """Name the templates whose images `measured` wants: none where nothing is measured."""
+        return []
+
+    def measured(self, images: Images, own: Sequence[int], progress: Progress = silent) -> Self:
+        """Give a detector that has measured how good parts vary, each compared with all others.
+
+        `images` are those of the templates `own`.
+        """
+        return self
+
+    def measurement(self) -> Tensors:
+        """Give what was measured, as named tensors; none where nothing was."""
+        return {}
+
+    def with_measurement(self, tensors: Tensors, where: str) -> Self:
+        """Give a detector with what `measurement` gave; `where` names it in errors."""
+        raise BundleError(f"{where}: the method {self.method} measures nothing; fit again")
+
+    def renumbered(self, removed: Sequence[int]) -> Self:
+        """Give a detector whose measurement knows that the templates at `removed` are gone.
+
+        For where their images are not at hand, so that nothing can be measured again.
+        """
+        return self
 
     def no_update(self) -> str:
         """Say why templates cannot come and go, and what to do."""

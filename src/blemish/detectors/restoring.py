@@ -94,14 +94,20 @@ def _hetmm(
         with fitting_together(where):
             sets = restore_sets(record.levels, own, where, settings.get("memory"))
             return HETMM.restored(
-                settings, manifest.learned, record, manifest.backbone, features, files, sets,
+                settings, record, manifest.backbone, features, files, sets,
                 manifest.whole_templates, device,
             )  # fmt: skip
 
     tiling = tiling_of(manifest)
     if tiling is None:
-        return detector(templates)
-    return TiledDetector([detector(own) for own in untiled(templates, len(tiling))], tiling)
+        made: Detector = detector(templates)
+    else:
+        made = TiledDetector([detector(own) for own in untiled(templates, len(tiling))], tiling)
+    measured = manifest.measurement_part
+    if measured is None:
+        return made
+    with fitting_together(where):
+        return made.with_measurement(tensors(measured), where)
 
 
 def _settings(kind: type[Detector], manifest: Manifest, where: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from blemish.detectors.hetmm import HETMM
 from blemish.detectors.hetmm.learning import learn_backbone
 from blemish.detectors.hetmm.selection import whole_sheets
 from blemish.detectors.hetmm.vectors import ScratchFile
-from blemish.detectors.tiled import TiledDetector, cut
+from blemish.detectors.tiled import MEASURED, TiledDetector, cut
 from blemish.errors import ParameterError
 from blemish.imaging import Progress, Tiling, silent
 
@@ -47,16 +47,17 @@ def fit_tiles(
     seen = _AllTiles(cache, len(tiling))
     side = cache.piece(0, 0).shape[1]
     backbone = learn_backbone(detector.config.resolved(), seen, (side, side), seed, progress)
-    # Windows are chosen once, in the middle: all tiles share one graph and one record.
-    tiles: dict[int, HETMM] = {}
-    choice = None
-    for number in sorted(range(len(tiling)), key=lambda tile: tile != len(tiling) // 2):
-        progress("tiles", len(tiles), len(tiling))
+    tiles = []
+    for number in range(len(tiling)):
+        progress("tiles", number, len(tiling))
         one = type(detector)(**detector.parameters()).select_with(detector.band_map)
-        one.fit(cache.tile(number), device=device, seed=seed, backbone=backbone, choice=choice)
-        choice, tiles[number] = one.choice_, one
+        tiles.append(
+            one.fit(
+                cache.tile(number), device=device, seed=seed, backbone=backbone, measured=MEASURED
+            )
+        )
     progress("tiles", len(tiling), len(tiling))
-    return TiledDetector([tiles[number] for number in range(len(tiling))], tiling)
+    return TiledDetector(tiles, tiling)
 
 
 class TileCache:

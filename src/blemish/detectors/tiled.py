@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from blemish.bundle import BackboneRecord, GraphsRecord, Manifest, Tensors
 from blemish.detectors.base import Detector, Images, Laps, Maps, Nearest, Parts
+from blemish.detectors.hetmm.selection import whole_sheets
 from blemish.errors import ParameterError
 from blemish.imaging import Progress, TiledView, Tiling, framed, silent
 
-TEMPLATES = "templates"  # the part whose tensors are one tile's; others are shared
+MEASURED = 16  # good parts that are measured: a part is as much work as it has tiles
 
 
 class TiledDetector(Detector):
@@ -104,10 +105,9 @@ class TiledDetector(Detector):
             progress("calibrating", done, len(positions))
 
     def state(self) -> Parts:
-        """The tiles' templates under one name, and what they share."""
+        """The tiles' templates, and what was measured of each, under one name."""
         states = [detector.state() for detector in self.tiles]
-        shared = {part: tensors for part, tensors in states[0].items() if part != TEMPLATES}
-        return {**shared, TEMPLATES: _joined([state[TEMPLATES] for state in states])}
+        return {part: _joined([state.get(part, {}) for state in states]) for part in states[0]}
 
     def whole(self) -> Self:
         """The detector that loading its `state` would give."""
@@ -135,6 +135,36 @@ class TiledDetector(Detector):
     def removed(self, positions: Sequence[int]) -> Self:
         """Without the templates at `positions`."""
         return self._of([detector.removed(positions) for detector in self.tiles])
+
+    def wanted_to_measure(self) -> list[int]:
+        """See `Detector.wanted_to_measure`: the first tile's, fewer."""
+        wanted = self.tiles[0].wanted_to_measure()
+        return [wanted[index] for index in whole_sheets(len(wanted), MEASURED)]
+
+    def measured(self, images: Images, own: Sequence[int], progress: Progress = silent) -> Self:
+        """See `Detector.measured`: tile by tile."""
+        tiles = len(self.tiles)
+        return self._of(
+            [
+                tile.measured(tile_images(images, number, tiles), own)
+                for number, tile in enumerate(self.tiles)
+            ]
+        )
+
+    def measurement(self) -> Tensors:
+        """See `Detector.measurement`."""
+        return _joined([tile.measurement() for tile in self.tiles])
+
+    def with_measurement(self, tensors: Tensors, where: str) -> Self:
+        """See `Detector.with_measurement`."""
+        parts = zip(self.tiles, untiled(tensors, len(self.tiles)), strict=True)
+        return self._of(
+            [tile.with_measurement(part, where) if part else tile for tile, part in parts]
+        )
+
+    def renumbered(self, removed: Sequence[int]) -> Self:
+        """See `Detector.renumbered`."""
+        return self._of([tile.renumbered(removed) for tile in self.tiles])
 
     def graphs(self) -> tuple[GraphsRecord | None, dict[str, bytes]]:
         """See `Detector.graphs`: the tiles share them."""

@@ -197,8 +197,9 @@ def _relearned(made: Detector, now: Snapshot, contents: dict[str, Content]) -> D
     if not isinstance(made, HETMM) or not all(key in now.pictures for key in ids):
         return made
     own = made.relearned(Chosen(now.pictures, ids))
-    templates = own.state()["templates"]
-    contents["templates"] = lambda: pack(templates)
+    wanted = own.wanted_to_measure()
+    own = own.measured(Chosen(now.pictures, [ids[index] for index in wanted]), wanted)
+    contents |= {part: _packed(tensors) for part, tensors in own.state().items()}
     return own
 
 

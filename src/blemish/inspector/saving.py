@@ -26,6 +26,7 @@ from blemish.bundle import (
     check_added,
     check_runs,
     fitting_together,
+    newest_measurement,
     pack,
     read_content,
     read_manifest,
@@ -135,6 +136,11 @@ def restore(folder: Folder | None, version: Version, opening: Opening) -> Snapsh
         if step.removed:
             with fitting_together(str(folder)):
                 detector = detector.removed(step.removed)
+    # What was measured belongs to the templates as they are after the last step.
+    measured = newest_measurement(version.contents)
+    if measured is not None:
+        tensors = unpack(version.contents[measured]())
+        detector = detector.with_measurement(tensors, str(folder))
     if version.base is None:
         check_runs(lambda image: detector.maps([image])[0], view.hw, view.map_hw, str(folder))
     calibration = recorded_calibration(manifest.calibration)

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from blemish.bundle import (
+    MEASUREMENT,
     PICTURES,
     ChangeRecord,
     Content,
@@ -52,7 +53,8 @@ class Update:
     """What an update did.
 
     `skipped` are the sources that were templates already; `notes` say what a person must know;
-    `seconds` went to `features` of the added images, to the `templates`, and to `calibration`.
+    `seconds` went to `features` of the added images, to the `templates`, to `measuring` how good
+    parts vary, and to `calibration`.
     """
 
     version: int
@@ -103,6 +105,7 @@ def updated(
     started = time.perf_counter()
     detector = now.detector.added(sheets, len(fresh)) if fresh else now.detector
     detector = detector.removed(gone) if gone else detector
+    seconds["templates"] = time.perf_counter() - started
     number, time_now = manifest.version + 1, timestamp()
     added = tuple(
         TemplateRecord(
@@ -134,6 +137,11 @@ def updated(
             "good": [key for key in dict.fromkeys([*manifest.good, *ids]) if key not in lost],
             "calibration": None,
             "steps": [*manifest.steps, step],
+            "files": {
+                part: record
+                for part, record in manifest.files.items()
+                if part.partition("-")[0] != MEASUREMENT
+            },
         }
     )
     contents: dict[str, Content] = {}
@@ -141,10 +149,22 @@ def updated(
         contents[f"added-{number}"] = _packed(sheets)
         if keeps_pictures(now.version):
             contents[f"{PICTURES}-{number}"] = picture_content(pictures, ids)
-    version = Version(following, now.version.base, {**now.version.contents, **contents})
+    started = time.perf_counter()
+    detector = _measured(detector, following.templates, pictures, gone)
+    seconds["measuring"] = time.perf_counter() - started
+    started = time.perf_counter()
+    measurement = detector.measurement()
+    if measurement:
+        contents[f"{MEASUREMENT}-{number}"] = _packed(measurement)
+    earlier = {
+        part: content
+        for part, content in now.version.contents.items()
+        if part.partition("-")[0] != MEASUREMENT
+    }
+    version = Version(following, now.version.base, {**earlier, **contents})
     if len(following.steps) > MOST_STEPS:
         version, detector = _written_whole(version, detector)
-    seconds["templates"] = time.perf_counter() - started
+    seconds["templates"] += time.perf_counter() - started
     snapshot = Snapshot(version, detector, None, pictures)
     return snapshot, Update(number, added, removed, names, seconds=seconds)
 
@@ -337,6 +357,23 @@ def _fresh(
     return fresh, others
 
 
+def _measured(
+    detector: Detector,
+    templates: Sequence[TemplateRecord],
+    pictures: Pictures,
+    gone: Sequence[int],
+) -> Detector:
+    """The detector with how good parts vary measured anew: templates that come or go change it.
+
+    Without their pictures it stays what it was.
+    """
+    own = detector.wanted_to_measure()
+    ids = [templates[index].id for index in own]
+    if not all(key in pictures for key in ids):
+        return detector.renumbered(gone)
+    return detector.measured(Chosen(pictures, ids), own)
+
+
 def _packed(sheets: Tensors) -> Content:
     return lambda: pack(sheets)
 
@@ -351,6 +388,10 @@ def _written_whole(version: Version, detector: Detector) -> tuple[Version, Detec
         for part, record in manifest.files.items()
         if part not in steps and part not in manifest.state_parts
     }
-    contents = {part: made for part, made in version.contents.items() if part not in steps}
+    contents = {
+        part: made
+        for part, made in version.contents.items()
+        if part not in steps and part.partition("-")[0] != MEASUREMENT
+    }
     manifest = manifest.model_copy(update={"steps": [], "files": files})
     return Version(manifest, whole, contents), whole

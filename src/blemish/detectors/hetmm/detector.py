@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 import numpy as np
 import numpy.typing as npt
 
-from blemish.bundle import BackboneRecord, GraphsRecord, Tensors
+from blemish.bundle import MEASUREMENT, BackboneRecord, GraphsRecord, Level, Tensors
 from blemish.detectors.base import (
     Images,
     Laps,
@@ -27,12 +27,20 @@ from blemish.detectors.base import (
 )
 from blemish.detectors.graph import GraphDetector
 from blemish.detectors.hetmm.explain import explain_image, find_witnesses, peak
-from blemish.detectors.hetmm.matching import Matcher, make_matcher, map_graph, match_graph
+from blemish.detectors.hetmm.matching import (
+    Matcher,
+    make_matcher,
+    map_graph,
+    match_graph,
+    summed_map_graph,
+)
+from blemish.detectors.hetmm.normalisation import Normalisation, tail
 from blemish.detectors.hetmm.restoring import check_levels
+from blemish.detectors.hetmm.selection import whole_sheets
 from blemish.detectors.hetmm.settings import HetmmConfig
 from blemish.detectors.hetmm.templates import LevelTemplates
-from blemish.detectors.hetmm.windows import Choice
-from blemish.errors import BundleError, NotFittedError, ParameterError
+from blemish.detectors.maps import axis_matrix
+from blemish.errors import BundleError, CalibrationError, NotFittedError, ParameterError
 from blemish.graphs.sessions import OnnxSession, Session
 from blemish.imaging import Progress, silent
 from blemish.imaging.augmentation import copies
@@ -44,6 +52,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 
 FEATURES, MATCH, MAP = "features.onnx", "match.onnx", "map.onnx"  # parts of the bundle
+MEASURED = 48  # good parts whose leave-one-out maps tell how good parts vary
 
 
 class HETMM(GraphDetector):
@@ -56,6 +65,7 @@ class HETMM(GraphDetector):
     record_: GraphsRecord
     files_: Mapping[str, bytes]  # the graphs
     sets_: tuple[LevelTemplates, ...]  # of the levels that are on
+    normalisation_: Normalisation | None = None
 
     def __init__(self, **settings: Any) -> None:
         try:
@@ -65,7 +75,6 @@ class HETMM(GraphDetector):
             raise ParameterError(
                 f"HETMM has no option '{unknown[0]}'; it has {', '.join(self.setting_names())}"
             ) from error
-        self.choice_: Choice | None = None
         self.band_map: BandMap | None = None
 
     @classmethod
@@ -92,12 +101,12 @@ class HETMM(GraphDetector):
         seed: int = 0,
         progress: Progress = silent,
         backbone: Backbone | None = None,
-        choice: Choice | None = None,
+        measured: int = MEASURED,
     ) -> Self:
         """Keep features of good images [H, W, 3] as the template set.
 
-        `backbone` is one that is at hand, to be shared, `choice` the windows where they were chosen
-        before; by default both are made. `device` is where matching runs: a GPU only if `cuda` is
+        `backbone` is one that is at hand, to be shared; by default it is made. How good parts vary
+        is `measured` on so many of them. `device` is where matching runs: a GPU only if `cuda` is
         asked for.
         """
         # Loaded by those who learn alone: it makes graphs, which takes a while to import.
@@ -109,12 +118,8 @@ class HETMM(GraphDetector):
         height, width = images[0].shape[:2]
         if backbone is None:
             backbone = learn_backbone(config, images, (height, width), seed, progress)
-        self.choice_ = choice
-        if config.windows == "auto" and choice is None:
-            self.choice_ = self._choose_windows(images, backbone, device, seed, progress)
-        searched = config.searched(None if self.choice_ is None else self.choice_.taken)
         learned = learn_templates(
-            searched, images, backbone, (height, width), seed, self.band_map, progress
+            config, images, backbone, (height, width), seed, self.band_map, progress
         )
         self._backbone = BackboneRecord(
             name=backbone.name,
@@ -126,22 +131,30 @@ class HETMM(GraphDetector):
         self.files_ = {
             FEATURES: learned.graph,
             MATCH: match_graph(),
-            MAP: map_graph(levels, (height, width), config.sigma),
+            MAP: (
+                summed_map_graph(_grid(levels), (height, width), config.sigma)
+                if config.normalise
+                else map_graph(levels, (height, width), config.sigma)
+            ),
         }
         self.record_ = GraphsRecord(
             parts={"features": FEATURES, "match": MATCH, "map": MAP},
             height=height,
             width=width,
             levels=levels,
+            score=config.statistic or "max",
         )
         self.sets_, self.templates_ = tuple(learned.sets), list(learned.templates)
-        return self._run(learned.session, device)
+        self._run(learned.session, device)
+        own = self.wanted_to_measure(measured)
+        chosen = [images[self.templates_[template]] for template in own]
+        self.normalisation_ = self.measured(chosen, own, progress).normalisation_
+        return self
 
     @classmethod
     def restored(
         cls,
         parameters: Mapping[str, Any],
-        learned: Mapping[str, Any],
         record: GraphsRecord,
         backbone: BackboneRecord,
         features: Session,
@@ -152,9 +165,10 @@ class HETMM(GraphDetector):
     ) -> Self:
         """Take back what `state` and `graphs` gave; `features` runs the graph of features."""
         made = cls(**parameters)
-        chosen = learned.get("windows")
-        made.choice_ = None if chosen is None else Choice.from_dict(chosen)
-        check_levels(made.searched, record.levels)
+        resolved = made.config.resolved()
+        check_levels(resolved, record.levels)
+        if record.score != resolved.statistic:
+            raise ParameterError("its score is not the one that its settings ask for")
         made.record_, made._backbone, made.files_ = record, backbone, dict(files)
         made.sets_, made.templates_ = tuple(sets), list(range(templates))
         return made._run(features, device)
@@ -170,19 +184,6 @@ class HETMM(GraphDetector):
         """Height and width of the images that the graphs take."""
         self._check_fitted()
         return self.record_.height, self.record_.width
-
-    @property
-    def searched(self) -> HetmmConfig:
-        """The settings in use: those given and the preset's, with the windows that were chosen."""
-        return self.config.resolved().searched(None if self.choice_ is None else self.choice_.taken)
-
-    def learned(self) -> dict[str, Any]:
-        """See `Detector.learned`: the windows chosen and why."""
-        return {} if self.choice_ is None else {"windows": self.choice_.to_dict()}
-
-    def decisions(self) -> dict[str, str]:
-        """See `Detector.decisions`: the windows chosen and what else was tried."""
-        return {} if self.choice_ is None else {"windows": str(self.choice_)}
 
     # At work --------------------------------------------------------------------------------
 
@@ -204,8 +205,11 @@ class HETMM(GraphDetector):
         return found[None], nearest
 
     def scores(self, maps: Maps) -> npt.NDArray[np.float32]:
-        """See `Detector.scores`: each map's maximum."""
-        return np.asarray(maps.reshape(len(maps), -1).max(axis=1), np.float32)
+        """See `Detector.scores`: each map's maximum, or the mean of its upper tail."""
+        flat = maps.reshape(len(maps), -1)
+        if self.record_.score == "tail":
+            return np.array([tail(values) for values in flat], np.float32)
+        return np.asarray(flat.max(axis=1), np.float32)
 
     def features(self, image: Floats) -> list[Floats]:
         """Compute the unit vectors [C, h, w] of the levels in use of one image [H, W, 3]."""
@@ -231,11 +235,12 @@ class HETMM(GraphDetector):
         """See `Detector.state`: the template set, as `level1`, `sources1`..."""
         self._check_fitted()
         templates = {
-            f"{name}{each.level.number}": values
+            f"{name}{each.level.key}": values
             for each in self.sets_
             for name, values in each.state().items()
         }
-        return {"templates": templates}
+        measured = self.measurement()
+        return {"templates": templates, **({MEASUREMENT: measured} if measured else {})}
 
     def graphs(self) -> tuple[GraphsRecord | None, dict[str, bytes]]:
         """See `Detector.graphs`."""
@@ -259,7 +264,7 @@ class HETMM(GraphDetector):
                 levels = self.features(each.apply(image))
                 for own, sheet in zip(self.sets_, levels, strict=True):
                     kept = sheet.astype(own.level.dtype)
-                    found.setdefault(f"level{own.level.number}", []).append(kept)
+                    found.setdefault(f"level{own.level.key}", []).append(kept)
             progress("learning", done, len(positions))
         return {name: np.stack(sheets) for name, sheets in found.items()}
 
@@ -268,13 +273,13 @@ class HETMM(GraphDetector):
         first = self.templates
         numbers = np.arange(first, first + samples, dtype=np.int32)
         numbers = numbers.repeat(len(copies(self.config.augment)))
-        names = [f"level{each.level.number}" for each in self.sets_]
+        names = [f"level{each.level.key}" for each in self.sets_]
         if any(name not in sheets for name in names) or any(
             len(found) != len(numbers) for found in sheets.values()
         ):
             raise BundleError("sheets that were added do not fit the levels that are matched")
         sets = [
-            each.extended(sheets[name], numbers)
+            each.extended(sheets[name], numbers, self._matcher)
             for name, each in zip(names, self.sets_, strict=True)
         ]
         return self._with(sets, first + samples)
@@ -308,6 +313,56 @@ class HETMM(GraphDetector):
             sets = [each.without(position) for each in sets]
         return self._with(sets, left)
 
+    def wanted_to_measure(self, most: int = MEASURED) -> list[int]:
+        """See `Detector.wanted_to_measure`: some of the templates, spread evenly."""
+        return whole_sheets(self.templates, most) if self._normalises else []
+
+    def measured(self, images: Images, own: Sequence[int], progress: Progress = silent) -> Self:
+        """See `Detector.measured`: m and s of the leave-one-out distances of `images`."""
+        maps, samples = [], []
+        progress("measuring good parts", 0, len(own))
+        for done, template in enumerate(own if self.templates > 1 else (), start=1):
+            levels = self._levels(self.checked(images[done - 1]))
+            try:
+                maps.append(self._summed(levels, template))
+                samples.append(template)
+            except CalibrationError:  # one part gave all the prototypes of a place
+                pass
+            progress("measuring good parts", done, len(own))
+        changed = copy(self)
+        changed.normalisation_ = Normalisation.from_maps(maps, samples)
+        return changed
+
+    def measurement(self) -> Tensors:
+        """See `Detector.measurement`."""
+        return {} if self.normalisation_ is None else self.normalisation_.state()
+
+    def with_measurement(self, tensors: Tensors, where: str) -> Self:
+        """See `Detector.with_measurement`."""
+        changed = copy(self)
+        shape = (len(self._kinds), *_grid(self.record_.levels))
+        changed.normalisation_ = Normalisation.from_state(tensors, shape, where)
+        return changed
+
+    def renumbered(self, removed: Sequence[int]) -> Self:
+        """See `Detector.renumbered`."""
+        changed = copy(self)
+        if self.normalisation_ is not None:
+            changed.normalisation_ = self.normalisation_.without(removed)
+        return changed
+
+    def deviation_at(self, level: Level, y: int, x: int) -> float:
+        """Look up s at a pixel of a level: what its distances are divided by, 1 if by nothing."""
+        if self.normalisation_ is None:
+            return 1.0
+        _, deviation = self.normalisation_.moments
+        values = deviation[self._kinds.index(level.kind)]
+        cell = (
+            round(at * (len(axis) - 1) / max(1, side - 1))
+            for at, side, axis in ((y, level.height, values), (x, level.width, values[0]))
+        )
+        return float(values[tuple(cell)])
+
     # Inside -----------------------------------------------------------------------------------
 
     def _map(self, image: Floats, laps: Laps | None) -> Floats:
@@ -323,17 +378,44 @@ class HETMM(GraphDetector):
         found = self._features.run({self.record_.image: image})
         return [found[level.features][0] for level in self.record_.levels]
 
-    def _matched(self, levels: Sequence[Floats], without: int = -1) -> Floats:
-        """S = sum_l lambda_l A_l, smoothed, [H, W]."""
-        distances = {
+    @property
+    def _kinds(self) -> list[str]:
+        """The kinds of levels there are, each of which is normalised for itself."""
+        return list(dict.fromkeys(level.kind for level in self.record_.levels))
+
+    def _distances(self, levels: Sequence[Floats], without: int) -> dict[str, Floats]:
+        return {
             each.level.features: each.distances(self._matcher, query, without)
             for each, query in zip(self.sets_, levels, strict=True)
         }
-        found: Floats = self._map_session.run(distances)[self.record_.anomaly_map]
+
+    def _summed(self, levels: Sequence[Floats], without: int = -1) -> Floats:
+        """sum_l lambda_l D_l on the common grid, [G, h, w]: a sum a kind of level."""
+        distances = self._distances(levels, without)
+        height, width = _grid(self.record_.levels)
+        found = np.zeros((len(self._kinds), height, width), np.float32)
+        for level in self.record_.levels:
+            rows = axis_matrix(level.height, height, 0).astype(np.float32)
+            columns = axis_matrix(level.width, width, 0).astype(np.float32)
+            enlarged = rows @ distances[level.features] @ columns.T
+            found[self._kinds.index(level.kind)] += np.float32(level.weight) * enlarged
+        return found
+
+    def _matched(self, levels: Sequence[Floats], without: int = -1) -> Floats:
+        """S = sum_l lambda_l A_l, smoothed, [H, W]; normalised where the settings say so."""
+        if not self._normalises:
+            inputs = self._distances(levels, without)
+        else:
+            maps = self._summed(levels, without)
+            normal = self.normalisation_
+            summed = maps.sum(axis=0) if normal is None else normal.applied(maps, without)
+            inputs = {"summed": summed}
+        found: Floats = self._map_session.run(inputs)[self.record_.anomaly_map]
         return found
 
     def _run(self, features: Session, device: str) -> Self:
         self._features = features
+        self._normalises = bool(self.config.resolved().normalise)
         self._matcher: Matcher = make_matcher(self.files_[MATCH], device)
         self._map_session = OnnxSession(self.files_[MAP], MAP)
         return self
@@ -343,30 +425,11 @@ class HETMM(GraphDetector):
         changed.sets_, changed.templates_ = tuple(sets), list(range(templates))
         return changed
 
-    def _choose_windows(
-        self, images: Images, backbone: Backbone, device: str, seed: int, progress: Progress
-    ) -> Choice:
-        """Choose the windows that suit these good images best, each way tried by a fit."""
-        from blemish.detectors.hetmm.windows import Image, Windows, choose, ways
-
-        config = self.config.resolved()
-
-        def scores(
-            way: Windows, examined: Sequence[Image], queries: list[tuple[int, Image]]
-        ) -> npt.NDArray[np.float64]:
-            trial = type(self)(**{**config.parameters(), **way.settings()})
-            trial.fit(examined, device=device, seed=seed, backbone=backbone)
-            template_of = {position: index for index, position in enumerate(trial.templates_)}
-            found = trial.calibration_maps(
-                [image for _, image in queries],
-                range(len(queries)),
-                [template_of.get(position, -1) for position, _ in queries],
-            )
-            return np.concatenate([trial.scores(maps) for maps in found]).astype(np.float64)
-
-        candidates = ways(config.given, config.on)
-        return choose(candidates, images, scores, seed=seed, progress=progress)
-
     def _check_fitted(self) -> None:
         if not hasattr(self, "sets_"):
             raise NotFittedError("This HETMM has no templates yet; call fit with good images first")
+
+
+def _grid(levels: Sequence[Level]) -> tuple[int, int]:
+    """Give the grid on which levels are added up: the finest of theirs."""
+    return max(level.height for level in levels), max(level.width for level in levels)

@@ -37,13 +37,16 @@ _WINDOW = (0, 150, 255)
 class Witness:
     """The best match of one point at one level in one direction.
 
-    `template` is the position in the detector's templates, `copy` which augmented copy of it
-    (empty: the image itself). `distance` is 1 - cosine, `share` what it adds to the map before
-    smoothing. `image` and `matched` are (x, y) of the view, in the image and in the template.
+    `direction`: `forward`, the image's pixel looks in the templates around its place, `anywhere`,
+    in all of them; `backward`, the template's pixel looks in the image. `template` is the position
+    in the detector's templates, `copy` which augmented copy of it (empty: the image itself).
+    `distance` is 1 - cosine, anywhere less the template's radius; `share` what it adds to the map
+    before smoothing, and before what is usual at that place is taken off. `image` and `matched` are
+    (x, y) of the view, in the image and in the template.
     """
 
     level: int
-    direction: str  # forward: image pixel looks in templates; backward: template pixel in the image
+    direction: str
     template: int
     copy: str
     distance: float
@@ -76,6 +79,7 @@ def find_witnesses(
         grid = (own.level.height, own.level.width)
         for witnesses, point in zip(found, points, strict=True):
             cell = to_cell(point, size, grid)
+            unit = detector.deviation_at(own.level, *cell)
             for direction, share, match, copy in _matches(detector, own, query, cell):
                 here, there = cell, (match.y, match.x)
                 if direction == "backward":
@@ -88,7 +92,7 @@ def find_witnesses(
                         template=match.sample,
                         copy=copy.name,
                         distance=match.distance,
-                        share=own.level.weight * share * match.distance,
+                        share=own.level.weight * share * match.distance / unit,
                         image=_whole(_to_view(here, size, grid), size),
                         matched=_whole(matched, size),
                     )
@@ -103,11 +107,11 @@ def _matches(
     level, made = own.level, copies(detector.config.augment)
     y, x = cell
     if isinstance(own, FreeSet):
-        pixel = own.reduced(query[:, y : y + 1, x : x + 1])  # (1, D)
+        pixel = own.queries(query[:, y : y + 1, x : x + 1])  # (1, D)
         match = forward_match(pixel.T[:, :, None], own, 0, 0, 0)
         copy, place = divmod(int(own.places[match.sheet]), level.height * level.width)
         row, column = divmod(place, level.width)
-        yield "forward", 1.0, replace(match, y=row, x=column), made[copy]
+        yield "anywhere", 1.0, replace(match, y=row, x=column), made[copy]
         return
     for direction, radius, share in (
         ("forward", level.forward, level.alpha),
@@ -127,6 +131,7 @@ def explain_image(
 
     A row a level: the image's pixel beside its best template pixel (forward), then a template pixel
     beside the best of the image (backward); the search window is drawn in blue, the pixel in red.
+    Another row for a level that is matched anywhere.
     """
     view = _bytes(image)
     drawn = {}
@@ -134,18 +139,30 @@ def explain_image(
         find_witnesses(detector, detector.features(image), points), start=1
     ):
         rows = [
-            beside([_drawn(detector, view, w, pictures) for w in witnesses if w.level == level])
-            for level in dict.fromkeys(witness.level for witness in witnesses)
+            beside([_drawn(detector, view, w, pictures) for w in row]) for row in _rows(witnesses)
         ]
         drawn[f"evidence {number}"] = below(rows)
     return drawn
 
 
+def _rows(witnesses: Sequence[Witness]) -> list[list[Witness]]:
+    """The witnesses of each level, those found anywhere in rows of their own."""
+    rows: dict[tuple[int, bool], list[Witness]] = {}
+    for witness in witnesses:
+        rows.setdefault((witness.level, witness.direction == "anywhere"), []).append(witness)
+    return list(rows.values())
+
+
 def _drawn(detector: HETMM, view: Picture, witness: Witness, pictures: Pictures | None) -> Picture:
     """A witness as two patches side by side, the matched pixels at their centres, under text."""
-    level = next(each for each in detector.record_.levels if each.number == witness.level)
+    kind = "free" if witness.direction == "anywhere" else "sheets"
+    level = next(
+        each
+        for each in detector.record_.levels
+        if (each.number, each.kind) == (witness.level, kind)
+    )
     cell = (view.shape[1] - 1) / max(1, level.width - 1)
-    forward = witness.direction == "forward"
+    forward = witness.direction != "backward"
     searched = None
     radius = level.forward if forward else level.backward
     # A turned or flipped copy was searched in its own frame, where the window is not upright; and

@@ -17,7 +17,7 @@ from blemish.bundle import Level
 from blemish.detectors.base import Images
 from blemish.detectors.hetmm.coreset import k_centre
 from blemish.detectors.hetmm.selection import WHOLE_SHEETS, Method, select, whole_sheets
-from blemish.detectors.hetmm.settings import HetmmConfig
+from blemish.detectors.hetmm.settings import Branch, HetmmConfig
 from blemish.detectors.hetmm.templates import (
     SHORTEST,
     FreeSet,
@@ -48,6 +48,7 @@ _COMPONENT_IMAGES = 48  # good images that principal components are taken from
 _BANK_IMAGES = 60  # good images that the filter bank learns what texture is like from
 _RUN = 65_536  # vectors added up at a time
 _THINNED_ON = 64  # directions that decide which vectors stay
+_DRAWN = 10  # times the vectors that stay: among so many they are chosen
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,13 @@ def learn_templates(
     assert config.pool is not None
     wanted = [
         LevelFeatures(
-            number=config.levels[index],
-            output=f"level{config.levels[index]}",
-            pool=config.pool[index],
-            average=config.average,
+            number=config.levels[each.position],
+            output=f"{'free' if each.free else 'level'}{config.levels[each.position]}",
+            pool=config.pool[each.position],
+            average=each.average,
             dtype=config.precision,
         )
-        for index in config.on
+        for each in config.branches
     ]
     graph = features_graph(backbone, wanted, hw)
     session = OnnxSession(graph, backbone.name, WeightsError)
@@ -101,19 +102,19 @@ def learn_templates(
     selects = config.selection not in WHOLE_SHEETS and len(made) == 1
     method = config.selection if config.selection in WHOLE_SHEETS else "spaced"
     chosen = whole_sheets(len(images), None if selects else config.sheets, method=method, seed=seed)
-    every = list(range(len(images))) if config.free else chosen
+    every = list(range(len(images))) if any(each.free for each in config.branches) else chosen
 
     def features(image: Floats) -> dict[str, Floats]:
         found = session.run({"image": np.ascontiguousarray(image)[None]})
         return {name: values[0] for name, values in found.items()}
 
     gatherers: list[_Sheets | _FreeVectors] = []
-    for index, asked in zip(config.on, wanted, strict=True):
-        if index in config.free:
-            gatherers.append(_FreeVectors(config, asked, images, every, features, progress))
+    for branch, asked in zip(config.branches, wanted, strict=True):
+        if branch.free:
+            gatherers.append(_FreeVectors(config, branch, asked, images, every, features, progress))
         else:
-            share = (config.memory or GATHERED) * MEBIBYTE // len(config.on)
-            gatherers.append(_Sheets(config, index, asked, share))
+            share = (config.memory or GATHERED) * MEBIBYTE // len(wanted)
+            gatherers.append(_Sheets(config, branch, asked, share))
     keeps = set(chosen)
     progress("templates", 0, len(every))
     for sample, position in enumerate(every):
@@ -165,8 +166,10 @@ def threaded_map(function: Callable[[Band], Any], band_list: Iterable[Band]) -> 
 class _Sheets:
     """Gathers the sheets of one level that has places."""
 
-    def __init__(self, config: HetmmConfig, index: int, asked: LevelFeatures, limit: int) -> None:
-        self.config, self.index, self.asked = config, index, asked
+    def __init__(
+        self, config: HetmmConfig, branch: Branch, asked: LevelFeatures, limit: int
+    ) -> None:
+        self.config, self.branch, self.asked = config, branch, asked
         self._store, self._samples = SheetStore(limit), list[int]()
         self._hw = (0, 0)
 
@@ -181,15 +184,14 @@ class _Sheets:
     ) -> TemplateSet:
         """Keep all of them, or the prototypes that `choose` takes pixel by pixel."""
         config = self.config
-        assert config.level_weights is not None
         store = self._store
-        forward, backward, alpha = config.directions(self.index)
+        forward, backward, alpha = config.directions(self.branch.position)
         level = _level(
             self.asked, "sheets", store.shape[1], self._hw,
             forward=forward, backward=backward, alpha=alpha,
-            weight=config.level_weights[self.index],
+            weight=self.branch.weight,
         )  # fmt: skip
-        share = None if config.memory is None else config.memory * MEBIBYTE // len(config.on)
+        share = None if config.memory is None else config.memory * MEBIBYTE // len(config.branches)
         samples = np.array(self._samples, np.int32)
         report = partial(progress, f"selecting prototypes {self.asked.number}")
         vectors, sources = _prototypes(store, choose, samples, share, band_map, report)
@@ -238,13 +240,17 @@ class _FreeVectors:
     def __init__(
         self,
         config: HetmmConfig,
+        branch: Branch,
         asked: LevelFeatures,
         images: Images,
         every: Sequence[int],
         features: Callable[[Floats], dict[str, Floats]],
         progress: Progress,
     ) -> None:
-        self.config, self.asked, self._progress = config, asked, progress
+        assert config.vectors is not None
+        self.config, self.branch, self.asked = config, branch, asked
+        self._most, self._progress = config.vectors, progress
+        self._sheets = len(every) * len(copies(config.augment))
         spaced = [every[i] for i in whole_sheets(len(every), _COMPONENT_IMAGES)]
         levels = (features(images[position])[asked.output] for position in spaced)
         self._components = principal_components(levels, config.components)
@@ -257,13 +263,15 @@ class _FreeVectors:
         """Take in a sheet [C, H, W] of a sample's copy."""
         self._channels, self._hw = len(level), (level.shape[1], level.shape[2])
         vectors = reduced(level, self._components, self.asked.dtype)
-        self._parts.append(vectors)
-        self._sources.append(np.full(len(vectors), sample, np.int32))
-        self._places.append(
-            np.arange(copy * len(vectors), (copy + 1) * len(vectors), dtype=np.int32)
-        )
-        self._count += len(vectors)
-        if self._count > 4 * self.config.vectors:  # memory stays bounded, however many images
+        pixels = len(vectors)
+        # Of many sheets each gives some, spread over it and other ones than the sheet before.
+        step = max(1, pixels * self._sheets // (_DRAWN * self._most))
+        drawn = np.arange(_drawn_first(sample, step), pixels, step, dtype=np.int32)
+        self._parts.append(vectors[drawn])
+        self._sources.append(np.full(len(drawn), sample, np.int32))
+        self._places.append(copy * np.int32(pixels) + drawn)
+        self._count += len(drawn)
+        if self._count > 2 * _DRAWN * self._most:  # memory stays bounded, however many images
             self._thin()
 
     def templates(
@@ -271,13 +279,11 @@ class _FreeVectors:
     ) -> FreeSet:
         """Keep at most the limit of vectors."""
         self._thin()
-        assert self.config.level_weights is not None
-        index = list(self.config.levels).index(self.asked.number)
         level = _level(
             self.asked, "free", self._channels, self._hw,
-            weight=self.config.level_weights[index],
+            weight=self.branch.weight, radius=bool(self.config.normalise),
         )  # fmt: skip
-        return FreeSet.from_vectors(
+        return FreeSet.learned(
             level, self._parts[0], self._sources[0], self._places[0], self._components
         )
 
@@ -285,14 +291,19 @@ class _FreeVectors:
         vectors: Floats = np.concatenate(self._parts)
         sources: Integers = np.concatenate(self._sources)
         places: Integers = np.concatenate(self._places)
-        if len(vectors) > self.config.vectors:
+        if len(vectors) > self._most:
             # The strongest directions tell near from far at a part of the cost.
             short: Floats = vectors @ _strongest(_second_moment(vectors), _THINNED_ON)
             short /= np.maximum(np.linalg.norm(short, axis=1, keepdims=True), SHORTEST)
-            kept = k_centre(short, self.config.vectors, progress=self._progress)
+            kept = k_centre(short, self._most, progress=self._progress)
             vectors, sources, places = vectors[kept], sources[kept], places[kept]
         self._parts, self._sources, self._places = [vectors], [sources], [places]
         self._count = len(vectors)
+
+
+def _drawn_first(sample: int, step: int) -> int:
+    """The first pixel that is drawn of a sample's sheet: any two in a row differ much."""
+    return int(step * ((sample * 0.6180339887) % 1))
 
 
 def _level(

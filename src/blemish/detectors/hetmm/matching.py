@@ -107,18 +107,31 @@ def map_graph(levels: Sequence[Level], hw: tuple[int, int], sigma: float) -> byt
     S = sum_l lambda_l A_l, each at the view's size and smoothed by the two matrices of `maps`. Its
     inputs have the names of the levels' features.
     """
+    inputs = [(level.features, (level.height, level.width), level.weight) for level in levels]
+    return _enlarging(inputs, hw, sigma)
+
+
+def summed_map_graph(grid: tuple[int, int], hw: tuple[int, int], sigma: float) -> bytes:
+    """Write the same from `summed`, the levels' sum [h, w] on a grid, which was normalised."""
+    return _enlarging([("summed", grid, 1.0)], hw, sigma)
+
+
+def _enlarging(
+    inputs: Sequence[tuple[str, tuple[int, int], float]], hw: tuple[int, int], sigma: float
+) -> bytes:
+    """The graph that adds up maps of a name, size and weight at the view's size, smoothed."""
     from blemish.graphs.nodes import Nodes, model, tensor, to_bytes
 
     nodes = Nodes()
     total = ""
-    for level in levels:
-        rows = nodes.constant(level.weight * axis_matrix(level.height, hw[0], sigma))
-        columns = nodes.constant(axis_matrix(level.width, hw[1], sigma).T)
-        enlarged = nodes.add("MatMul", nodes.add("MatMul", rows, level.features), columns)
+    for name, (height, width), weight in inputs:
+        rows = nodes.constant(weight * axis_matrix(height, hw[0], sigma))
+        columns = nodes.constant(axis_matrix(width, hw[1], sigma).T)
+        enlarged = nodes.add("MatMul", nodes.add("MatMul", rows, name), columns)
         total = nodes.add("Add", total, enlarged) if total else enlarged
     nodes.add("Identity", total, outputs=["anomaly_map"])
-    inputs = [tensor(level.features, (level.height, level.width)) for level in levels]
-    return to_bytes(model(nodes.graph("map", inputs, [tensor("anomaly_map", hw)])))
+    made = [tensor(name, size) for name, size, _ in inputs]
+    return to_bytes(model(nodes.graph("map", made, [tensor("anomaly_map", hw)])))
 
 
 @cache

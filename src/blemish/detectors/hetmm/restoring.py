@@ -17,16 +17,15 @@ from blemish.errors import BundleError, ParameterError
 def check_levels(config: HetmmConfig, levels: Sequence[Level]) -> None:
     """Raise ParameterError unless the levels are those that the settings turn on."""
     assert config.pool is not None
-    assert config.level_weights is not None
     told = [
         (each.number, each.pool, each.kind == "free", each.weight)
-        + ((each.forward, each.backward, each.alpha) if each.kind == "sheets" else ())
+        + ((each.forward, each.backward, each.alpha) if each.kind == "sheets" else (each.radius,))
         for each in levels
     ]
     asked = [
-        (config.levels[i], config.pool[i], i in config.free, config.level_weights[i])
-        + (config.directions(i) if i not in config.free else ())
-        for i in config.on
+        (config.levels[each.position], config.pool[each.position], each.free, each.weight)
+        + ((config.normalise,) if each.free else config.directions(each.position))
+        for each in config.branches
     ]
     if told != asked:
         raise ParameterError("its levels are not those that its settings ask for")
@@ -40,14 +39,14 @@ def restore_sets(
     for level in levels:
         names = ("level", "sources", "places", "components")
         state: dict[str, npt.NDArray[Any]] = {
-            name: templates[f"{name}{level.number}"]
+            name: templates[f"{name}{level.key}"]
             for name in names
-            if f"{name}{level.number}" in templates
+            if f"{name}{level.key}" in templates
         }
         needed = ("level",) if level.kind == "sheets" else ("level", "sources", "places")
         missing = [name for name in needed if name not in state]
         if missing:
-            raise BundleError(f"{where} has no '{missing[0]}{level.number}'; fit again")
+            raise BundleError(f"{where} has no '{missing[0]}{level.key}'; fit again")
         if level.kind == "sheets":
             # Each level gets an even share of the limit.
             share = None if memory is None else memory * MEBIBYTE // len(levels)

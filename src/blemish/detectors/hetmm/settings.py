@@ -8,7 +8,6 @@ from math import inf
 from typing import Any, Literal, NamedTuple, get_args
 
 from blemish.detectors.hetmm.selection import METHODS, Method
-from blemish.detectors.hetmm.windows import Window, Windows
 from blemish.errors import ParameterError
 from blemish.imaging.augmentation import copies
 
@@ -16,31 +15,59 @@ WIDEST = 999  # pixels: an average or a Gaussian any wider leaves nothing to see
 
 Preset = Literal["default", "paper"]
 Precision = Literal["float32", "float16"]
+Search = Literal["both", "manual", "global"]
+Statistic = Literal["tail", "max"]
 
 
 class LevelDefaults(NamedTuple):
-    """How a preset matches one level."""
+    """How a preset matches one level, by the names of the settings."""
 
     pool: int
     forward: int
     backward: int
     alpha: float
+    level_weights: float
+    free_weights: float
+
+
+class PresetDefaults(NamedTuple):
+    """What a preset says of all levels together, by the names of the settings."""
+
+    windows: Search
+    vectors: int
+    normalise: bool
+    statistic: Statistic
+
+
+class Branch(NamedTuple):
+    """One way in which a level is matched: within windows, or location-free over the whole map.
+
+    `position` is the level's in the settings, `average` the side of local averaging.
+    """
+
+    position: int
+    free: bool
     weight: float
+    average: int
 
 
 # By the level's number. `paper` is the central row of the paper's table of windows by category
 # (docs/methods/hetmm.md); how `default` was found is in docs/matching.md.
 PRESETS: dict[str, dict[int, LevelDefaults]] = {
     "default": {
-        1: LevelDefaults(2, 5, 3, 0.5, 1.0),
-        2: LevelDefaults(1, 5, 3, 0.5, 0.5),
-        3: LevelDefaults(1, 3, 3, 0.3, 0.5),
+        1: LevelDefaults(2, 5, 3, 0.5, 1.0, 0.0),
+        2: LevelDefaults(1, 5, 3, 0.5, 1.0, 1.0),
+        3: LevelDefaults(1, 3, 3, 0.3, 0.75, 0.25),
     },
     "paper": {
-        1: LevelDefaults(1, 13, 3, 0.5, 1.0),
-        2: LevelDefaults(1, 9, 5, 0.5, 0.5),
-        3: LevelDefaults(1, 7, 3, 0.3, 0.5),
+        1: LevelDefaults(1, 13, 3, 0.5, 1.0, 0.0),
+        2: LevelDefaults(1, 9, 5, 0.5, 0.5, 1.0),
+        3: LevelDefaults(1, 7, 3, 0.3, 0.5, 1.0),
     },
+}
+WHOLE: dict[str, PresetDefaults] = {
+    "default": PresetDefaults("both", 8_000, True, "tail"),
+    "paper": PresetDefaults("manual", 50_000, False, "max"),
 }
 
 
@@ -55,14 +82,19 @@ class HetmmConfig:
     images as they are.
     `levels`: which of the backbone's; `pool`: how many of a level's pixels, each way, are averaged
     to one before matching.
+    `windows`: `manual` searches within windows around each place, `global` anywhere on the map
+    (location-free), `both` adds the two.
     `forward`, `backward`: search windows a level, odd, in pixels of that level; 0 turns a direction
-    off (the other then has all the weight), both 0 the level; a forward window `map` is as large
-    as the map, which then has no backward direction and takes vectors from all images.
-    `windows`: `given`, or `auto` to choose them and `average` from the good images (windows.py).
-    `average`: side of local averaging of features, odd; 1 leaves it out.
+    off (the other then has all the weight), both 0 the level.
+    `average`, `free_average`: side of local averaging of features, odd, before they are matched
+    within windows and location-free; 1 leaves it out.
     `vectors`, `components`: most template vectors of a location-free level, and their length.
-    `alpha`: weight of the forward direction a level; `level_weights`: lambda of the levels' sum.
-    `sigma`: Gaussian smoothing of the map, pixels of the view. The score is the map's maximum.
+    `alpha`: weight of the forward direction a level; `level_weights`, `free_weights`: lambda of
+    the levels' sum, within windows and location-free.
+    `normalise`: distances are taken in units of how good parts vary there (normalisation.py), and
+    location-free ones less the radius of the template found.
+    `sigma`: Gaussian smoothing of the map, pixels of the view. `statistic`: the score is the map's
+    maximum (`max`), or the mean of that and its upper 1 % and 10 % (`tail`).
     `augment`: copies of each template that are matched too, for few good images: some of `rotate`,
     `shift`, `flip-h`, `flip-v` (only what the part allows; `sheets` counts images, not copies).
     `precision`: what templates are kept in, `float32` or `float16`.
@@ -76,14 +108,18 @@ class HetmmConfig:
     levels: Sequence[int] = (1, 2, 3)
     taps: str = "pre"
     pool: Sequence[int] | None = None
-    windows: Literal["given", "auto"] = "given"
-    forward: Sequence[Window] | None = None
+    windows: Search | None = None
+    forward: Sequence[int] | None = None
     backward: Sequence[int] | None = None
     alpha: Sequence[float] | None = None
     level_weights: Sequence[float] | None = None
+    free_weights: Sequence[float] | None = None
+    normalise: bool | None = None
+    statistic: Statistic | None = None
     sigma: float = 4.0
     average: int = 1
-    vectors: int = 50_000
+    free_average: int = 3
+    vectors: int | None = None
     components: int | None = 256
     augment: str | Sequence[str] = field(default=())
     precision: Precision = "float32"
@@ -100,19 +136,19 @@ class HetmmConfig:
         known = PRESETS[self.preset]
         # A level beyond those of the table is matched as the nearest one in it.
         rows = [known[min(known, key=lambda n: abs(n - level))] for level in self.levels]
-        given: dict[str, Any] = {
-            "pool": self.pool, "forward": self.forward, "backward": self.backward,
-            "alpha": self.alpha, "level_weights": self.level_weights,
-        }  # fmt: skip
-        columns = dict(zip(given, zip(*rows, strict=True), strict=True))
-        filled: dict[str, Any] = {
-            name: columns[name] if value is None else value for name, value in given.items()
+        columns = {
+            name: tuple(getattr(row, name) for row in rows) for name in LevelDefaults._fields
+        }
+        defaults: dict[str, Any] = {**columns, **WHOLE[self.preset]._asdict()}
+        filled = {
+            name: value if getattr(self, name) is None else getattr(self, name)
+            for name, value in defaults.items()
         }
         if self.backward is None and self.forward is not None:
-            # A level that is off forward, or has no place, does not search backward either.
+            # A level that is off forward does not search backward either.
             filled["backward"] = tuple(
-                0 if there in (0, "map") else back
-                for there, back in zip(self.forward, columns["backward"], strict=False)
+                0 if there == 0 else back
+                for there, back in zip(self.forward, defaults["backward"], strict=False)
             )
         made = replace(self, **filled)
         _check_levels(made)
@@ -120,33 +156,28 @@ class HetmmConfig:
         _check_numbers(made)
         return made
 
-    def searched(self, windows: Windows | None) -> HetmmConfig:
-        """Take other windows than those given, where some were chosen."""
-        if windows is None:
-            return self
-        return replace(self, **windows.settings())
-
     @property
-    def given(self) -> Windows:
-        """The windows as they stand in a resolved configuration, whatever `windows` says."""
-        assert self.forward is not None
-        assert self.backward is not None
-        return Windows("given", tuple(self.forward), tuple(self.backward), self.average)
-
-    @property
-    def on(self) -> list[int]:
-        """Positions of the levels that count: those with a window in some direction, a weight."""
+    def branches(self) -> list[Branch]:
+        """How the levels that count are matched: those within windows first, then location-free."""
         assert self.forward is not None
         assert self.backward is not None
         assert self.level_weights is not None
-        searched = zip(self.forward, self.backward, self.level_weights, strict=True)
-        return [i for i, (there, back, weight) in enumerate(searched) if weight and (there or back)]
-
-    @property
-    def free(self) -> list[int]:
-        """Positions of the levels that are matched location-free."""
-        assert self.forward is not None
-        return [index for index in self.on if self.forward[index] == "map"]
+        assert self.free_weights is not None
+        found = []
+        if self.windows != "global":
+            searched = zip(self.forward, self.backward, self.level_weights, strict=True)
+            found += [
+                Branch(index, False, weight, self.average)
+                for index, (there, back, weight) in enumerate(searched)
+                if weight and (there or back)
+            ]
+        if self.windows != "manual":
+            found += [
+                Branch(index, True, weight, self.free_average)
+                for index, weight in enumerate(self.free_weights)
+                if weight
+            ]
+        return found
 
     def directions(self, index: int) -> tuple[int | None, int | None, float]:
         """Search radii of the level at a position, and alpha, without what counts nothing.
@@ -158,7 +189,6 @@ class HetmmConfig:
         assert self.backward is not None
         assert self.alpha is not None
         forward, backward, alpha = self.forward[index], self.backward[index], self.alpha[index]
-        assert forward != "map"
         if forward == 0 or backward == 0:
             alpha = float(backward == 0)
         there = None if alpha == 0 else forward // 2
@@ -172,7 +202,7 @@ class HetmmConfig:
 
 def _check_levels(config: HetmmConfig) -> None:
     count = len(config.levels)
-    for name in ("pool", "forward", "backward", "alpha", "level_weights"):
+    for name in ("pool", "forward", "backward", "alpha", "level_weights", "free_weights"):
         values = getattr(config, name)
         if len(values) != count:
             raise ParameterError(
@@ -184,15 +214,14 @@ def _check_levels(config: HetmmConfig) -> None:
     if any(not 1 <= pool <= WIDEST for pool in config.pool):
         raise ParameterError(f"pool is {list(config.pool)}; each value is at least 1, for none")
     for forward, backward in zip(config.forward, config.backward, strict=True):
-        if forward != "map":
-            check_windows(forward, backward)
-        elif backward != 0:
+        check_windows(forward, backward)
+    for name, known in (("windows", Search), ("statistic", Statistic)):
+        if getattr(config, name) not in get_args(known):
             raise ParameterError(
-                f"a forward window 'map' has no backward direction: give 0, not {backward}"
+                f"{name} is '{getattr(config, name)}'; it must be one of "
+                f"{', '.join(get_args(known))}"
             )
-    if config.windows not in ("given", "auto"):
-        raise ParameterError(f"windows is '{config.windows}'; it must be given or auto")
-    if not config.on:
+    if not config.branches:
         raise ParameterError("all levels are off; give one a window and a weight above 0")
 
 
@@ -215,6 +244,7 @@ def _check_templates(config: HetmmConfig) -> None:
         )
     if config.sheets is not None and config.sheets < 1:
         raise ParameterError(f"sheets is {config.sheets}; it must be at least 1, or none for all")
+    assert config.vectors is not None
     if config.vectors < 1 or (config.components is not None and config.components < 1):
         raise ParameterError("vectors and components must be at least 1")
     if config.precision not in get_args(Precision):
@@ -226,15 +256,17 @@ def _check_templates(config: HetmmConfig) -> None:
 
 def _check_numbers(config: HetmmConfig) -> None:
     assert config.alpha is not None
-    assert config.level_weights is not None
-    if not 1 <= config.average <= WIDEST or config.average % 2 == 0:
-        raise ParameterError(
-            f"average is {config.average}; it is an odd whole number of pixels, 1 for none"
-        )
-    if any(not 0 <= value < inf for value in config.level_weights):
-        raise ParameterError(
-            f"level_weights is {list(config.level_weights)}; each value is a number from 0 on"
-        )
+    for name in ("average", "free_average"):
+        side = getattr(config, name)
+        if not 1 <= side <= WIDEST or side % 2 == 0:
+            raise ParameterError(
+                f"{name} is {side}; it is an odd whole number of pixels, 1 for none"
+            )
+    for name in ("level_weights", "free_weights"):
+        if any(not 0 <= value < inf for value in getattr(config, name)):
+            raise ParameterError(
+                f"{name} is {list(getattr(config, name))}; each value is a number from 0 on"
+            )
     if any(not 0 <= value <= 1 for value in config.alpha):
         raise ParameterError(f"alpha is {list(config.alpha)}; each value lies between 0 and 1")
     if not 0 <= config.sigma <= WIDEST:

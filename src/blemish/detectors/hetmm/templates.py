@@ -23,6 +23,7 @@ from blemish.detectors.hetmm.matching import (
     forward_distances,
     volume,
 )
+from blemish.detectors.hetmm.normalisation import radii
 from blemish.detectors.hetmm.vectors import MemoryVectors, Vectors, make_vectors
 from blemish.errors import BundleError, CalibrationError, ParameterError
 
@@ -53,7 +54,7 @@ class LevelTemplates(ABC):
         """
 
     @abstractmethod
-    def extended(self, sheets: Array, samples: Integers) -> Self:
+    def extended(self, sheets: Array, samples: Integers, matcher: Matcher) -> Self:
         """With sheets [N', C, H, W] behind, of `samples` [N']."""
 
     @abstractmethod
@@ -137,7 +138,7 @@ class TemplateSet(LevelTemplates):
             raise CalibrationError(_ALONE)
         return found
 
-    def extended(self, sheets: Array, samples: Integers) -> Self:
+    def extended(self, sheets: Array, samples: Integers, matcher: Matcher) -> Self:
         """See `LevelTemplates.extended`."""
         check_sheets(sheets, self.level)
         pixels, channels, count = self.vectors.shape
@@ -241,10 +242,13 @@ class FreeSet(LevelTemplates):
     matters. There is no backward direction, since "is this template here?" needs a here. A place
     is (copy * H + y) * W + x in an augmented copy of its sample. `components` [C, D] reduces
     features first (None: they stay as they are).
+
+    With `level.radius`, F(q) = min_t d(q, t) - r(t): r is one more entry of each template, 1 of
+    each query, and the search stays one product. A radius is measured when its vector is learned.
     """
 
     level: Level
-    blocks: Floats  # [B, D, RUN], padded with copies of the first vector: they change no maximum
+    blocks: Floats  # [B, D (+ 1), RUN], padded with copies of the first vector
     sources: Integers
     places: Array
     components: Floats | None
@@ -258,7 +262,7 @@ class FreeSet(LevelTemplates):
         places: Array,
         components: Floats | None,
     ) -> Self:
-        """Make a set of unit vectors [M, D]."""
+        """Make a set of unit vectors [M, D], or of vectors and radii [M, D + 1]."""
         run = min(RUN, len(vectors))
         filling = -len(vectors) % run
         padded = np.concatenate([vectors, np.repeat(vectors[:1], filling, axis=0)])
@@ -266,15 +270,29 @@ class FreeSet(LevelTemplates):
         return cls(level, np.ascontiguousarray(blocks, np.float32), sources, places, components)
 
     @classmethod
+    def learned(
+        cls,
+        level: Level,
+        vectors: Floats,
+        sources: Integers,
+        places: Array,
+        components: Floats | None,
+    ) -> Self:
+        """Make a set of unit vectors [M, D], whose radii are measured where the level has them."""
+        if level.radius:
+            vectors = _with_radii(vectors, radii(vectors, sources, vectors, sources), level)
+        return cls.from_vectors(level, vectors, sources, places, components)
+
+    @classmethod
     def from_state(cls, level: Level, state: Mapping[str, Array], where: str) -> Self:
         """Take back what `state` gave."""
         vectors, components = state["level"], state.get("components")
         length = level.channels if components is None else components.shape[1]
         shapes = {len(vectors), len(state["sources"]), len(state["places"])}
-        fits = vectors.ndim == 2 and vectors.shape[1] == length and vectors.dtype.kind == "f"
+        fits = vectors.ndim == 2 and vectors.shape[1] == length + level.radius
         if components is not None and len(components) != level.channels:
             fits = False
-        if not fits or len(shapes) != 1 or not len(vectors):
+        if not fits or vectors.dtype.kind != "f" or len(shapes) != 1 or not len(vectors):
             raise BundleError(f"{where}: the vectors of level {level.number} do not fit its graph")
         sources = state["sources"].astype(np.int32)
         return cls.from_vectors(
@@ -283,7 +301,7 @@ class FreeSet(LevelTemplates):
 
     @property
     def vectors(self) -> Floats:
-        """The vectors [M, D]."""
+        """The vectors [M, D], or vectors and radii [M, D + 1]."""
         flat = self.blocks.transpose(0, 2, 1).reshape(-1, self.blocks.shape[1])
         return flat[: len(self.sources)]
 
@@ -291,34 +309,41 @@ class FreeSet(LevelTemplates):
         """Turn maps [..., C, H, W] into unit vectors [..., H W, D], rounded as vectors are."""
         return reduced(maps, self.components, self.level.dtype)
 
+    def queries(self, maps: Array) -> Floats:
+        """Turn maps [C, H, W] into what is matched with `vectors`: [H W, D] or [H W, D + 1]."""
+        pixels = self.reduced(maps)
+        return np.pad(pixels, ((0, 0), (0, 1)), constant_values=1) if self.level.radius else pixels
+
     def distances(self, matcher: Matcher, query: Floats, without: int = -1) -> Floats:
-        """See `LevelTemplates.distances`: F."""
-        pixels = self.reduced(query)  # (Q, D)
-        everyone = np.arange(len(pixels), dtype=np.int32)[None]
-        best = np.full(len(pixels), -np.inf, np.float32)
-        own = np.zeros(self.blocks.shape[0] * self.blocks.shape[2], np.bool_)
-        if without >= 0:
-            own[: len(self.sources)] = self.sources == without
-            own[len(self.sources) :] = self.sources[0] == without
-        for block, mine in zip(self.blocks, own.reshape(len(self.blocks), -1), strict=True):
-            penalty = None
-            if mine.any():
-                penalty = np.where(mine, np.float32(-np.inf), np.float32(0))[None, None]
-            np.maximum(best, matcher.best(pixels, everyone, block[None], penalty)[0], out=best)
+        """See `LevelTemplates.distances`: F, which with radii may be below 0."""
+        best = self._best(matcher, self.queries(query), without)
         if not np.isfinite(best).all():
             raise CalibrationError(_ALONE)
         return (1 - best).reshape(self.level.height, self.level.width)
 
-    def extended(self, sheets: Array, samples: Integers) -> Self:
-        """See `LevelTemplates.extended`: with every vector of the sheets."""
+    def extended(self, sheets: Array, samples: Integers, matcher: Matcher) -> Self:
+        """See `LevelTemplates.extended`: with every vector of the sheets.
+
+        With radii, vectors that lie within the radius of a template bring nothing and are left.
+        """
         check_sheets(sheets, self.level)
         new = self.reduced(sheets)  # (N', P, D)
         pixels = new.shape[1]
         places = (copy_numbers(samples)[:, None] * pixels + np.arange(pixels)).ravel()
+        places = places.astype(self.places.dtype)
+        sources = samples.repeat(pixels).astype(np.int32)
+        vectors = new.reshape(-1, new.shape[2])
+        if self.level.radius:
+            queries = np.pad(vectors, ((0, 0), (0, 1)), constant_values=1)
+            news = self._best(matcher, queries) < 1
+            vectors, sources, places = vectors[news], sources[news], places[news]
+            known = np.concatenate([self.vectors[:, :-1], vectors])
+            told = np.concatenate([self.sources, sources])
+            vectors = _with_radii(vectors, radii(known, told, vectors, sources), self.level)
         return self._of(
-            np.concatenate([self.vectors, new.reshape(-1, new.shape[2])]),
-            np.concatenate([self.sources, samples.repeat(pixels).astype(np.int32)]),
-            np.concatenate([self.places, places.astype(self.places.dtype)]),
+            np.concatenate([self.vectors, vectors]),
+            np.concatenate([self.sources, sources]),
+            np.concatenate([self.places, places]),
         )
 
     def without(self, sample: int) -> Self:
@@ -352,8 +377,29 @@ class FreeSet(LevelTemplates):
         """See `LevelTemplates.at`: all vectors, wherever the pixel is."""
         return self.vectors, self.sources
 
+    def _best(self, matcher: Matcher, pixels: Floats, without: int = -1) -> Floats:
+        """The largest product of each of `pixels` [Q, D] with a vector, [Q]; -inf with none."""
+        everyone = np.arange(len(pixels), dtype=np.int32)[None]
+        best = np.full(len(pixels), -np.inf, np.float32)
+        own = np.zeros(self.blocks.shape[0] * self.blocks.shape[2], np.bool_)
+        if without >= 0:
+            own[: len(self.sources)] = self.sources == without
+            own[len(self.sources) :] = self.sources[0] == without
+        for block, mine in zip(self.blocks, own.reshape(len(self.blocks), -1), strict=True):
+            penalty = None
+            if mine.any():
+                penalty = np.where(mine, np.float32(-np.inf), np.float32(0))[None, None]
+            np.maximum(best, matcher.best(pixels, everyone, block[None], penalty)[0], out=best)
+        return best
+
     def _of(self, vectors: Floats, sources: Integers, places: Array) -> Self:
         return type(self).from_vectors(self.level, vectors, sources, places, self.components)
+
+
+def _with_radii(vectors: Floats, found: Floats, level: Level) -> Floats:
+    """Vectors [M, D] with their radii [M] as last entry, rounded as they are kept."""
+    kept = found.astype(level.dtype).astype(np.float32)
+    return np.concatenate([vectors, kept[:, None]], axis=1)
 
 
 def reduced(maps: Array, components: Floats | None, dtype: str) -> Floats:
