@@ -89,7 +89,7 @@ def learn_templates(
         LevelFeatures(
             number=config.levels[each.position],
             output=f"{'free' if each.free else 'level'}{config.levels[each.position]}",
-            pool=config.pool[each.position],
+            pool=each.pool,
             average=each.average,
             dtype=config.precision,
         )
@@ -248,6 +248,7 @@ class _FreeVectors:
         progress: Progress,
     ) -> None:
         assert config.vectors is not None
+        assert config.components is not None
         self.config, self.branch, self.asked = config, branch, asked
         self._most, self._progress = config.vectors, progress
         self._sheets = len(every) * len(copies(config.augment))
@@ -318,13 +319,11 @@ def _level(
     )  # fmt: skip
 
 
-def principal_components(levels: Iterator[Floats], count: int | None) -> Floats | None:
+def principal_components(levels: Iterator[Floats], count: int) -> Floats | None:
     """Find the `count` strongest directions [C, D] of unit vectors [C, H, W], sheet by sheet.
 
     Not centred, so that cosines stay cosines. None where there is nothing to reduce.
     """
-    if count is None:
-        return None
     total: npt.NDArray[np.float64] | None = None
     for level in levels:
         if len(level) <= count:

@@ -23,7 +23,7 @@ def check_levels(config: HetmmConfig, levels: Sequence[Level]) -> None:
         for each in levels
     ]
     asked = [
-        (config.levels[each.position], config.pool[each.position], each.free, each.weight)
+        (config.levels[each.position], each.pool, each.free, each.weight)
         + ((config.normalise,) if each.free else config.directions(each.position))
         for each in config.branches
     ]

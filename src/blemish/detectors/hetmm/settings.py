@@ -28,6 +28,7 @@ class LevelDefaults(NamedTuple):
     alpha: float
     level_weights: float
     free_weights: float
+    free_pool: int
 
 
 class PresetDefaults(NamedTuple):
@@ -35,6 +36,7 @@ class PresetDefaults(NamedTuple):
 
     windows: Search
     vectors: int
+    components: int
     normalise: bool
     statistic: Statistic
 
@@ -42,32 +44,34 @@ class PresetDefaults(NamedTuple):
 class Branch(NamedTuple):
     """One way in which a level is matched: within windows, or location-free over the whole map.
 
-    `position` is the level's in the settings, `average` the side of local averaging.
+    `position` is the level's in the settings, `average` the side of local averaging, `pool` how
+    many pixels, each way, become one.
     """
 
     position: int
     free: bool
     weight: float
     average: int
+    pool: int
 
 
 # By the level's number. `paper` is the central row of the paper's table of windows by category
 # (docs/methods/hetmm.md); how `default` was found is in docs/matching.md.
 PRESETS: dict[str, dict[int, LevelDefaults]] = {
     "default": {
-        1: LevelDefaults(2, 5, 3, 0.5, 1.0, 0.0),
-        2: LevelDefaults(1, 5, 3, 0.5, 1.0, 1.0),
-        3: LevelDefaults(1, 3, 3, 0.3, 0.75, 0.25),
+        1: LevelDefaults(2, 5, 3, 0.5, 0.5, 0.0, 2),
+        2: LevelDefaults(1, 5, 3, 0.5, 1.0, 1.0, 2),
+        3: LevelDefaults(1, 3, 3, 0.3, 1.0, 0.5, 1),
     },
     "paper": {
-        1: LevelDefaults(1, 13, 3, 0.5, 1.0, 0.0),
-        2: LevelDefaults(1, 9, 5, 0.5, 0.5, 1.0),
-        3: LevelDefaults(1, 7, 3, 0.3, 0.5, 1.0),
+        1: LevelDefaults(1, 13, 3, 0.5, 1.0, 0.0, 2),
+        2: LevelDefaults(1, 9, 5, 0.5, 0.5, 1.0, 1),
+        3: LevelDefaults(1, 7, 3, 0.3, 0.5, 1.0, 1),
     },
 }
 WHOLE: dict[str, PresetDefaults] = {
-    "default": PresetDefaults("both", 8_000, True, "tail"),
-    "paper": PresetDefaults("manual", 50_000, False, "max"),
+    "default": PresetDefaults("both", 8_000, 64, True, "tail"),
+    "paper": PresetDefaults("manual", 50_000, 256, False, "max"),
 }
 
 
@@ -80,15 +84,15 @@ class HetmmConfig:
     `sheets`: sheets kept of the good images (None: all); `selection` says how: prototypes chosen
     for each pixel from all images, `kcenter` or `pts` (the paper's), or `spaced` or `random`
     images as they are.
-    `levels`: which of the backbone's; `pool`: how many of a level's pixels, each way, are averaged
-    to one before matching.
+    `levels`: which of the backbone's; `pool`, `free_pool`: how many of a level's pixels, each way,
+    are averaged to one before they are matched within windows, and location-free.
     `windows`: `manual` searches within windows around each place, `global` anywhere on the map
     (location-free), `both` adds the two.
     `forward`, `backward`: search windows a level, odd, in pixels of that level; 0 turns a direction
     off (the other then has all the weight), both 0 the level.
     `average`, `free_average`: side of local averaging of features, odd, before they are matched
     within windows and location-free; 1 leaves it out.
-    `vectors`, `components`: most template vectors of a location-free level, and their length.
+    `vectors`, `components`: most template vectors of a location-free level, and their most length.
     `alpha`: weight of the forward direction a level; `level_weights`, `free_weights`: lambda of
     the levels' sum, within windows and location-free.
     `normalise`: distances are taken in units of how good parts vary there (normalisation.py), and
@@ -114,13 +118,14 @@ class HetmmConfig:
     alpha: Sequence[float] | None = None
     level_weights: Sequence[float] | None = None
     free_weights: Sequence[float] | None = None
+    free_pool: Sequence[int] | None = None
     normalise: bool | None = None
     statistic: Statistic | None = None
     sigma: float = 4.0
     average: int = 1
     free_average: int = 3
     vectors: int | None = None
-    components: int | None = 256
+    components: int | None = None
     augment: str | Sequence[str] = field(default=())
     precision: Precision = "float32"
     memory: int | None = None
@@ -163,17 +168,19 @@ class HetmmConfig:
         assert self.backward is not None
         assert self.level_weights is not None
         assert self.free_weights is not None
+        assert self.pool is not None
+        assert self.free_pool is not None
         found = []
         if self.windows != "global":
             searched = zip(self.forward, self.backward, self.level_weights, strict=True)
             found += [
-                Branch(index, False, weight, self.average)
+                Branch(index, False, weight, self.average, self.pool[index])
                 for index, (there, back, weight) in enumerate(searched)
                 if weight and (there or back)
             ]
         if self.windows != "manual":
             found += [
-                Branch(index, True, weight, self.free_average)
+                Branch(index, True, weight, self.free_average, self.free_pool[index])
                 for index, weight in enumerate(self.free_weights)
                 if weight
             ]
@@ -202,7 +209,15 @@ class HetmmConfig:
 
 def _check_levels(config: HetmmConfig) -> None:
     count = len(config.levels)
-    for name in ("pool", "forward", "backward", "alpha", "level_weights", "free_weights"):
+    for name in (
+        "pool",
+        "forward",
+        "backward",
+        "alpha",
+        "level_weights",
+        "free_weights",
+        "free_pool",
+    ):
         values = getattr(config, name)
         if len(values) != count:
             raise ParameterError(
@@ -211,8 +226,10 @@ def _check_levels(config: HetmmConfig) -> None:
     assert config.pool is not None
     assert config.forward is not None
     assert config.backward is not None
-    if any(not 1 <= pool <= WIDEST for pool in config.pool):
-        raise ParameterError(f"pool is {list(config.pool)}; each value is at least 1, for none")
+    for name in ("pool", "free_pool"):
+        sides = getattr(config, name)
+        if any(not 1 <= side <= WIDEST for side in sides):
+            raise ParameterError(f"{name} is {list(sides)}; each value is at least 1, for none")
     for forward, backward in zip(config.forward, config.backward, strict=True):
         check_windows(forward, backward)
     for name, known in (("windows", Search), ("statistic", Statistic)):
@@ -245,7 +262,8 @@ def _check_templates(config: HetmmConfig) -> None:
     if config.sheets is not None and config.sheets < 1:
         raise ParameterError(f"sheets is {config.sheets}; it must be at least 1, or none for all")
     assert config.vectors is not None
-    if config.vectors < 1 or (config.components is not None and config.components < 1):
+    assert config.components is not None
+    if config.vectors < 1 or config.components < 1:
         raise ParameterError("vectors and components must be at least 1")
     if config.precision not in get_args(Precision):
         raise ParameterError(
