@@ -83,6 +83,34 @@ class CalibrationRecord(Record):
         return self
 
 
+class BandRecord(Record):
+    """Synthetic defects from `low` to less than `high` pixels: how many, and how many passed."""
+
+    low: float
+    high: float
+    trials: int = Field(ge=0)
+    passed: int = Field(ge=0)
+
+
+class DetectionRecord(Record):
+    """What synthetic defects were found, at the `threshold` and in the `version` it was asked of.
+
+    `smallest`: the size in pixels of the view, `side` wide, that is found with 90 % probability, by
+    contrast (None: none is). `kinds` have [trials, passed], `places` the share found around each
+    cell of the view.
+    """
+
+    version: int = Field(ge=1)
+    threshold: float
+    side: int = Field(ge=1)
+    parts: int = Field(ge=1)
+    trials: int = Field(ge=1)
+    smallest: dict[str, float | None]
+    bands: tuple[BandRecord, ...]
+    kinds: dict[str, tuple[int, int]]
+    places: tuple[tuple[float, ...], ...]
+
+
 class RuleRecord(Record):
     """What was asked of the thresholds beside the false-alarm rate; `threshold`: set by hand."""
 
@@ -166,6 +194,7 @@ class Manifest(Record):
     calibration: CalibrationRecord | None
     false_alarm_rate: float | None = Field(default=None, gt=0, lt=1)
     rule: RuleRecord = Field(default_factory=RuleRecord)
+    detection: DetectionRecord | None = None
     good: list[str] = Field(default_factory=list)
     templates: list[TemplateRecord]
     steps: list[StepRecord] = Field(default_factory=list, max_length=1024)

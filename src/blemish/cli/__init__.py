@@ -15,6 +15,7 @@ from blemish._version import __version__
 from blemish.cli import (
     bench,
     calibrate,
+    check,
     compare,
     data,
     demo,
@@ -49,6 +50,7 @@ app.command("update", cls=update.ManyValues)(update.update)
 app.command("pack")(pack.pack)
 app.command("unpack")(pack.unpack)
 app.command("evaluate")(evaluate.evaluate)
+app.command("check")(check.check)
 app.command("explain")(explain.explain)
 app.command("export")(export.export)
 app.command("compare")(compare.compare)

@@ -239,6 +239,7 @@ class FitOptions(InspectorOptions):
     false_alarm_rate: float | None = None
     confidence: float | None = None
     review_rate: float | None = None
+    defects: int = 180
 
 
 def _windows(detector: type[Detector], text: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from blemish.cli._calibration import Confidence, ReviewRate, calibration_json, c
 from blemish.cli._output import check_output, say, write_json
 from blemish.cli._processes import one_voice, tells
 from blemish.cli._progress import progress_bar
-from blemish.errors import ParameterError
+from blemish.errors import CalibrationError, ParameterError
 from blemish.imaging import MAX_PIXELS, Progress, silent
 
 if TYPE_CHECKING:
@@ -67,6 +67,14 @@ def fit(
             help="Keep no good images in the bundle; an update then needs some to calibrate on.",
         ),
     ] = False,
+    defects: Annotated[
+        int,
+        typer.Option(
+            "--defects",
+            min=0,
+            help="Synthetic defects laid on good parts to tell what is found; 0: none.",
+        ),
+    ] = 180,
     table: Annotated[
         Path | None,
         typer.Option(
@@ -111,6 +119,7 @@ def fit(
         false_alarm_rate=false_alarm_rate,
         confidence=confidence,
         review_rate=review_rate,
+        defects=defects,
     )
     check_output(json_file, "--json")
     if (good is None) == (table is None):
@@ -159,6 +168,7 @@ def learned(
         false_alarm_rate=rate, confidence=confidence, review_rate=asked.review_rate,
         progress=progress,
     )  # fmt: skip
+    finds, advice = _detection(inspector, asked.defects, progress)
     manifest = inspector.save(output)
     summary = _summary(inspector, output, time.perf_counter() - began)
     summary["bytes"] = sum(record.bytes for record in manifest.files.values())
@@ -166,12 +176,36 @@ def learned(
     if inspector.align_choice is not None:
         remarks.append(f"align      {inspector.align_choice}")
     remarks += [f"{name:<10} {value}" for name, value in inspector.detector.decisions().items()]
+    remarks += finds
+    summary["detection"] = None if inspector.detection is None else inspector.detection.to_dict()
+    summary["advice"] = advice
     if parts < given:
         remarks.append(f"{given - parts} pictures were there more than once; once counts.")
     if rate > DEFAULT_RATE and wanted is None:
         needed = Rule(DEFAULT_RATE, confidence).needed
         remarks.append(f"For a rate of {DEFAULT_RATE:g}, show {needed} good parts or more.")
     return summary, remarks
+
+
+def _detection(
+    inspector: Inspector, trials: int, progress: Progress
+) -> tuple[list[str], list[str]]:
+    """What synthetic defects are found, in lines, and what would help where that is little."""
+    if not trials:
+        return [], []
+    from blemish.inspector.detection import remedies
+
+    try:
+        found = inspector.study_detection(trials=trials, seed=inspector.seed, progress=progress)
+    except CalibrationError as error:  # there is nothing to lay defects on
+        return [f"finds      {error}"], []
+    first, second = found.summary
+    lines = [f"finds      {first}", f"passes     {second}"]
+    advice = remedies(inspector.snapshot(), progress) if found.poor else []
+    if advice:
+        lines.append("Warning: that is little. What would help:")
+        lines += [f"  - {each}" for each in advice]
+    return lines, advice
 
 
 def _fit_table(

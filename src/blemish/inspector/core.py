@@ -38,10 +38,10 @@ from blemish.inspector.inspecting import inspected
 from blemish.inspector.opening import Opening
 from blemish.inspector.pictures import distinct
 from blemish.inspector.present import Present
-from blemish.inspector.snapshot import Snapshot
+from blemish.inspector.snapshot import Snapshot, detection_record
 from blemish.inspector.updating import Update, Who
 from blemish.inspector.viewing import learned_view
-from blemish.verdict import Inspection, Rule
+from blemish.verdict import Detection, Inspection, Rule
 
 if TYPE_CHECKING:
     from blemish.imaging.learning import AlignChoice
@@ -294,6 +294,26 @@ class Inspector(Present):
             image, order=order, bit_depth=self.bit_depth, max_pixels=self.max_pixels,
             scale_of=scale_of or self.view.scale,
         )  # fmt: skip
+
+    # What it cannot see ---------------------------------------------------------------------
+
+    def study_detection(
+        self, *, trials: int = 180, seed: int = 0, progress: Progress = silent
+    ) -> Detection:
+        """Lay synthetic defects on good parts that are left out of the templates, and judge them.
+
+        What is found is kept with a version that is not saved yet. Raises CalibrationError without
+        a threshold, or without kept pictures of good parts.
+        """
+        from blemish.inspector.detection import study_detection
+
+        with self._changing:
+            now = self._fitted()
+            found = study_detection(now, trials=trials, seed=seed, progress=progress)
+            if not self._archive.holds(now.version):
+                manifest = now.manifest.model_copy(update={"detection": detection_record(found)})
+                self._now = replace(now, version=replace(now.version, manifest=manifest))
+        return found
 
     # Keeping --------------------------------------------------------------------------------
 

@@ -12,8 +12,8 @@ from blemish.detectors import HETMM, Detector
 from blemish.errors import NotFittedError
 from blemish.inspector.archive import Archive
 from blemish.inspector.pictures import PictureAt, as_bytes, at_positions
-from blemish.inspector.snapshot import Snapshot
-from blemish.verdict import Calibration
+from blemish.inspector.snapshot import Snapshot, recorded_detection
+from blemish.verdict import Calibration, Detection
 
 
 class Present:
@@ -45,6 +45,11 @@ class Present:
     def calibration(self) -> Calibration | None:
         """The current version's calibration, if it has one."""
         return None if (now := self._now) is None else now.calibration
+
+    @property
+    def detection(self) -> Detection | None:
+        """What synthetic defects were found when that was asked last, of this or an older one."""
+        return recorded_detection(None if (now := self._now) is None else now.manifest.detection)
 
     @property
     def templates(self) -> tuple[TemplateRecord, ...]:

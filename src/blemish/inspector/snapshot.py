@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from blemish.bundle import CalibrationRecord, Content, Manifest, RuleRecord
+from blemish.bundle import CalibrationRecord, Content, DetectionRecord, Manifest, RuleRecord
 from blemish.detectors import Detector
 from blemish.inspector.pictures import Pictures
 from blemish.verdict import Calibration, Rule
+from blemish.verdict.detection import Band, Detection
 
 
 @dataclass(frozen=True)
@@ -66,3 +67,16 @@ def recorded_rule(manifest: Manifest) -> Rule | None:
     if rate is None and asked.threshold is None:
         return None
     return Rule(false_alarm_rate=rate, **asked.model_dump())
+
+
+def detection_record(detection: Detection | None) -> DetectionRecord | None:
+    """What was found as the manifest holds it."""
+    return None if detection is None else DetectionRecord(**detection.to_dict())
+
+
+def recorded_detection(record: DetectionRecord | None) -> Detection | None:
+    """What a manifest says was found."""
+    if record is None:
+        return None
+    values = record.model_dump()
+    return Detection(**{**values, "bands": tuple(Band(**band) for band in values["bands"])})

@@ -8,6 +8,7 @@ from blemish.verdict.conformal import (
     parts_needed,
     smallest_rate,
 )
+from blemish.verdict.detection import Detection
 from blemish.verdict.inspection import Inspection, Judgement, error_to_dict, judge
 from blemish.verdict.regions import MOST_TOLD, Nearest, Region, find_regions
 from blemish.verdict.rounding import ROUNDING, rounded_up
@@ -24,6 +25,7 @@ __all__ = [
     "MOST_TOLD",
     "ROUNDING",
     "Calibration",
+    "Detection",
     "Inspection",
     "Judgement",
     "Nearest",

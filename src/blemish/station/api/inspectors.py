@@ -10,9 +10,11 @@ from starlette.responses import JSONResponse, Response
 
 from blemish.errors import ParameterError
 from blemish.imaging import encode_png
+from blemish.inspector.detection import draw_detection
 from blemish.station.api import schemas
 from blemish.station.api.access import Engineer, Here, Viewer
 from blemish.station.api.problems import responses
+from blemish.station.errors import UnknownError
 from blemish.station.results import moment
 from blemish.station.shelf import Held
 from blemish.station.store.tables import ChangeRow, RegressionRow
@@ -66,6 +68,21 @@ def get_template(
 ) -> Response:
     """A template's picture as the detector sees it."""
     picture = station.shelf.get(name).inspector.picture(template)
+    return Response(encode_png(picture), media_type="image/png")
+
+
+@router.get(
+    "/inspectors/{name}/detection.png",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}}, **_LOOK},
+)
+def get_detection(station: Here, person: Viewer, name: schemas.InspectorName) -> Response:
+    """Where on the part synthetic defects pass, as a picture; 404 where that was never asked."""
+    inspector = station.shelf.get(name).inspector
+    found = inspector.detection
+    if found is None:
+        raise UnknownError(f"what the inspector '{name}' finds was not asked when it was fitted")
+    picture = draw_detection(inspector.snapshot(), found)
     return Response(encode_png(picture), media_type="image/png")
 
 
