@@ -86,7 +86,7 @@ def remedies(now: Snapshot, progress: Progress = silent) -> list[str]:
             f"{len(apart)} of the good parts stand out and push the threshold up: {named}. Look at "
             "them; leave out what is not good, or ask for a rate that allows for them"
         )
-    if now.manifest.view.get("align") == "none":
+    if now.manifest.view.get("align", "none") == "none":
         good = [key for key in now.manifest.good if key in now.pictures]
         sketches = [
             Sketch.of(now.pictures[good[at]]) for at in _spaced(len(good), EXAMINED).tolist()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -106,8 +106,7 @@ class Normalisation:
 
 def _moments(sums: Doubles, squares: Doubles, count: int) -> tuple[Doubles, Doubles]:
     height, width = sums.shape[1:]
-    rows = gaussian_matrix(height, SMOOTHING * height)
-    columns = gaussian_matrix(width, SMOOTHING * width).T
+    rows, columns = _smoother(height), _smoother(width).T
     mean = sums / count
     variance = np.maximum(squares / count - mean**2, 0)
     mean, variance = rows @ mean @ columns, rows @ variance @ columns
@@ -116,6 +115,11 @@ def _moments(sums: Doubles, squares: Doubles, count: int) -> tuple[Doubles, Doub
     deviation = np.sqrt(np.maximum(shrunk, FLOOR**2 * usual))
     # Parts that are all alike vary by nothing: their distances are left as they are.
     return mean, np.where(deviation > 1e-6, deviation, 1.0)
+
+
+@lru_cache(maxsize=8)
+def _smoother(length: int) -> Doubles:
+    return gaussian_matrix(length, SMOOTHING * length)
 
 
 def tail(values: npt.NDArray[np.floating]) -> float:

@@ -35,7 +35,8 @@ def inspector_page(
     held = station.shelf.get(name)
     return page(
         request, person, "inspector.html", held=held, live=held.live,
-        calibration=held.inspector.calibration, detection=held.inspector.detection, templates=held.inspector.templates,
+        calibration=held.inspector.calibration, templates=held.inspector.templates,
+        detection=held.inspector.detection,
         history=held.inspector.history[::-1], changes=station.reviewing.changes(name, 30),
         regression=station.reviewing.regression(name), counted=last_day(station.database, name),
     )  # fmt: skip
