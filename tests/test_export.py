@@ -174,7 +174,7 @@ def test_calibrating_anew_leaves_each_template_out(fitted: Inspector, own: Path)
         {"precision": "float16", "sheets": 5},
         {"selection": "kcenter", "sheets": 3},
         {"augment": ["rotate"], "sheets": 2},
-        {"forward": ("map", 3, 3), "backward": (0, 3, 0), "vectors": 500, "sheets": 4},
+        {"level_weights": (0.0, 1.0, 1.0), "free_weights": (1.0, 0.0, 0.0), "vectors": 500},
         {"level_weights": (1.0, 0.0, 0.5), "average": 3, "sheets": 4},
     ],
     ids=["half", "prototypes", "augmented", "location-free", "averaged"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,11 +31,13 @@ from blemish.streams import WatchedFolder, inspect_stream
 from blemish.verdict import Rule, parts_needed
 
 SIZE = 64
+RAW: dict[str, Any] = {"windows": "manual", "normalise": False, "statistic": "max"}
 
 
-def inspector(**options: object) -> Inspector:
+def inspector(settings: dict[str, Any] | None = None, **options: object) -> Inspector:
     """An unfitted inspector, all good images templates."""
-    return Inspector(HETMM(sheets=None), size=SIZE, device="cpu", **options)
+    detector = HETMM(sheets=None, **(settings or {}))
+    return Inspector(detector, size=SIZE, device="cpu", **options)
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -82,7 +85,7 @@ def test_large_jpegs_are_learned_and_inspected_by_the_same_pixels(
         large_jpeg(tmp_path / f"{at}.jpg", pixels(path), 1000, 800)
         for at, path in enumerate(few(good))
     ]
-    made = inspector().fit(paths).calibrate(false_alarm_rate=0.2)
+    made = inspector(RAW).fit(paths).calibrate(false_alarm_rate=0.2)
     assert made.raster(paths[0]).scale == 4
     # A template sees itself, so its distance is none at all.
     data = paths[0].read_bytes()
@@ -135,7 +138,7 @@ def test_broken_images_are_named_before_the_work(good: Path, tmp_path: Path) -> 
 
 def test_leave_one_out_is_a_bank_without_that_sheet(good: Path) -> None:
     """Each template's calibration score is that of matching it with all the other sheets."""
-    made = inspector().fit(few(good)).calibrate(false_alarm_rate=0.2)
+    made = inspector(RAW).fit(few(good)).calibrate(false_alarm_rate=0.2)
     detector = made.detector
     assert isinstance(detector, HETMM)
     images = [made.view.apply(pixels(p) / np.float32(255)) for p in few(good)]
@@ -393,7 +396,7 @@ def test_max_pixels_holds_for_learning_and_inspecting(good_images: list[np.ndarr
 
 def test_a_score_that_is_no_number_is_an_error(parts: Path) -> None:
     """Learned numbers that were damaged in memory or signed again give no verdict at all."""
-    made = inspector().fit(few(parts / "train" / "good"))
+    made = inspector(RAW).fit(few(parts / "train" / "good"))
     assert isinstance(made.detector, HETMM)
     for each in made.detector.sets_:
         assert isinstance(each, TemplateSet)

@@ -40,12 +40,14 @@ from blemish.verdict import Rule
 
 SIZE = 32  # px: what is tested here does not depend on it
 CLUSTERS = find_spec("sklearn") is not None
+RAW: dict[str, Any] = {"windows": "manual", "normalise": False, "statistic": "max"}
 SETS: dict[str, dict[str, Any]] = {
-    "all": {"sheets": None},
-    "spaced": {"sheets": 4},
-    "random": {"sheets": 4, "selection": "random"},
-    "pts": {"sheets": 3, "selection": "pts"},
-    "kcenter": {"sheets": 3, "selection": "kcenter"},
+    "default": {"sheets": None},
+    "all": {"sheets": None, **RAW},
+    "spaced": {"sheets": 4, **RAW},
+    "random": {"sheets": 4, "selection": "random", **RAW},
+    "pts": {"sheets": 3, "selection": "pts", **RAW},
+    "kcenter": {"sheets": 3, "selection": "kcenter", **RAW},
 }
 # PTS clusters with scikit-learn, which the base install does not have.
 KINDS = [
@@ -54,6 +56,7 @@ KINDS = [
     )
     for kind in SETS
 ]
+RAW_KINDS = KINDS[1:]
 
 
 def picture(seed: int) -> np.ndarray:
@@ -88,7 +91,13 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 @pytest.fixture
 def bundle(shelf: Callable[..., Path], tmp_path: Path) -> Path:
     """A bundle of six templates, to be changed at will."""
-    return Path(shutil.copytree(shelf("all"), tmp_path / "part.blemish"))
+    return Path(shutil.copytree(shelf("default"), tmp_path / "part.blemish"))
+
+
+@pytest.fixture
+def raw(shelf: Callable[..., Path], tmp_path: Path) -> Path:
+    """The same, of distances as they are within windows."""
+    return Path(shutil.copytree(shelf("all"), tmp_path / "raw.blemish"))
 
 
 def load(folder: Path) -> Inspector:
@@ -111,7 +120,7 @@ def same(one: Inspector, other: Inspector) -> bool:
     ) == (others.verdict, others.threshold, others.version)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RAW_KINDS)
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_an_added_picture_scores_zero(
     shelf: Callable[..., Path], kind: str, precision: str
@@ -167,9 +176,9 @@ def expected_threshold(made: Inspector, images: list[np.ndarray], rate: float) -
     ).threshold
 
 
-def test_a_removed_template_is_as_if_never_learned(bundle: Path) -> None:
+def test_a_removed_template_is_as_if_never_learned(raw: Path) -> None:
     """Removing by id, cut short too, leaves the set and the threshold that the others give."""
-    made = load(bundle)
+    made = load(raw)
     ids = [record.id for record in made.templates]
     report = made.update(remove=[ids[1][:6], ids[4]])
     assert [record.id for record in report.removed] == [ids[1], ids[4]]
@@ -183,9 +192,9 @@ def test_a_removed_template_is_as_if_never_learned(bundle: Path) -> None:
     assert made.calibration.threshold == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_threshold_follows(bundle: Path) -> None:
+def test_the_threshold_follows(raw: Path) -> None:
     """After an update the threshold is that of calibrating a set made of all the images."""
-    made = load(bundle)
+    made = load(raw)
     before = made.calibration
     report = made.update(add=NEW[:2])
     assert made.calibration is not None
@@ -195,7 +204,7 @@ def test_the_threshold_follows(bundle: Path) -> None:
     expected = expected_threshold(made, [*GOOD, *NEW[:2]], 0.2)
     assert made.calibration.threshold == pytest.approx(expected, rel=1e-5)
     assert made.calibration.method == "leave-one-out"
-    assert report.seconds.keys() == {"features", "templates", "calibration"}
+    assert report.seconds.keys() == {"features", "templates", "measuring", "calibration"}
 
 
 def test_good_images_that_are_no_templates_still_calibrate(tmp_path: Path) -> None:
@@ -350,8 +359,16 @@ def test_many_changes_are_written_whole(monkeypatch: pytest.MonkeyPatch, bundle:
     assert same(load(bundle), made)
 
 
-def test_an_update_writes_only_what_is_new(bundle: Path) -> None:
-    """Old files stay untouched; adding writes the new sheets and pictures, removing no tensors."""
+@pytest.mark.parametrize("kind", ["default", "all"])
+def test_an_update_writes_only_what_is_new(
+    kind: str, shelf: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Old files stay untouched; adding writes the new sheets and pictures, removing no tensors.
+
+    Either writes anew how good parts vary, where that was measured.
+    """
+    bundle = Path(shutil.copytree(shelf(kind), tmp_path / "part.blemish"))
+    measured = ["measurement"] if kind == "default" else []
     made = load(bundle)
     before = {path.name: path.stat().st_mtime_ns for path in bundle.glob("*.safetensors")}
     whole = sum(path.stat().st_size for path in bundle.glob("templates-*"))
@@ -360,11 +377,12 @@ def test_an_update_writes_only_what_is_new(bundle: Path) -> None:
     after = {path.name: path.stat().st_mtime_ns for path in bundle.glob("*.safetensors")}
     assert {name: after[name] for name in before} == before
     new = sorted(after.keys() - before.keys())
-    assert [name.split("-")[0] for name in new] == ["added", "pictures"]
+    assert [name.split("-")[0] for name in new] == ["added", *measured, "pictures"]
     assert sum((bundle / name).stat().st_size for name in new) < whole / 3
     made.update(remove=[made.templates[0].id])
     made.save(bundle)
-    assert {path.name for path in bundle.glob("*.safetensors")} == set(after)
+    last = {path.name for path in bundle.glob("*.safetensors")} - set(after)
+    assert [name.split("-")[0] for name in last] == measured
 
 
 @pytest.mark.parametrize("saved", [True, False])
@@ -421,7 +439,7 @@ def test_history_goes_along_to_another_folder(bundle: Path, tmp_path: Path) -> N
     inspector(GOOD[:5]).save(tmp_path / "copy")
     again = load(tmp_path / "copy")
     assert [entry.version for entry in again.history] == [1]
-    assert len(list((tmp_path / "copy").glob("*.safetensors"))) == 2
+    assert len(list((tmp_path / "copy").glob("*.safetensors"))) == 3
     assert len(list((tmp_path / "copy" / "versions").iterdir())) == 1
 
 
@@ -467,7 +485,7 @@ def test_a_lost_history_is_named(bundle: Path) -> None:
 # Crashes, threads, processes --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 4])
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_crash_between_steps(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException
@@ -491,7 +509,7 @@ def test_a_crash_between_steps(
     monkeypatch.undo()
     made.save(bundle)
     assert same(load(bundle), made)
-    assert len(list(bundle.glob("*.safetensors"))) == 4
+    assert len(list(bundle.glob("*.safetensors"))) == 6
     assert len(list((bundle / "versions").iterdir())) == 2
 
 

@@ -50,6 +50,7 @@ RANDOM = 3  # an operation
 FOLLOWED = 5  # after every fifth kill the next change is made
 SETTINGS: dict[str, Any] = {
     "levels": (2,), "forward": (5,), "backward": (3,), "alpha": (0.5,), "level_weights": (1.0,),
+    "windows": "manual",
 }  # fmt: skip
 State = tuple[Any, ...] | None
 

@@ -182,6 +182,11 @@ def nan(tensors: dict[str, Any]) -> None:
         ("templates", lambda t: t.update(level1=t["level1"][:, :, :5]), "24|5"),
         ("templates", lambda t: t.update(level1=t["level1"][0]), "of shape"),
         ("templates", lambda t: t.update(level1=t["level1"].astype(np.int32)), "int32"),
+        ("measurement-2", lambda t: t.clear(), "how good parts vary does not fit"),
+        ("measurement-2", lambda t: t.pop("squares"), "how good parts vary does not fit"),
+        ("measurement-2", lambda t: t.update(sums=t["sums"][:1]), "how good parts vary"),
+        ("measurement-2", lambda t: t.update(sums=t["sums"] * np.nan), "not fit|not numbers"),
+        ("measurement-2", lambda t: t.update(samples=t["sums"]), "how good parts vary"),
         ("added-2", lambda t: t.update(level1=np.repeat(t["level1"], 2, 0)), "2 sheets of 1 added"),
     ],
 )

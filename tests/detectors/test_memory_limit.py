@@ -30,7 +30,7 @@ def _small_mebibyte(monkeypatch: pytest.MonkeyPatch) -> None:
         {"sheets": None},
         {"sheets": 4, "selection": "pts"},
         {"sheets": None, "precision": "float16"},
-        {"forward": ("map", 5), "backward": (0, 3)},
+        {"level_weights": (0.0, 1.0), "free_weights": (1.0, 0.0)},
     ],
     ids=["sheets", "prototypes", "float16", "location-free"],
 )

@@ -230,6 +230,7 @@ def test_a_floor_of_a_category_that_is_not_there_is_refused() -> None:
 
 ONE_LEVEL: dict[str, Any] = {
     "levels": (1,), "forward": (5,), "backward": (3,), "alpha": (0.5,), "level_weights": (1.0,),
+    "windows": "manual", "normalise": False, "statistic": "max",
 }  # fmt: skip
 
 

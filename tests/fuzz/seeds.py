@@ -24,7 +24,11 @@ TINY_NET = {
     "dim": 16, "depth": 1, "heads": 2, "fdrm_dim": 8, "fdrm_depth": 1, "fdrm_heads": 2,
     "grid": 8, "epochs": 1, "precision": "fp32",
 }  # fmt: skip
-FREE = {"forward": (0, 5, "map"), "backward": (0, 3, 0), "components": 8, "vectors": 200}
+FREE: dict[str, Any] = {
+    "level_weights": (0.0, 1.0, 0.0), "free_weights": (0.0, 0.0, 1.0), "free_pool": (1, 1, 1),
+    "free_average": 1, "components": 8, "vectors": 200,
+}  # fmt: skip
+RAW: dict[str, Any] = {"normalise": False, "statistic": "max"}
 
 
 def part(seed: int) -> np.ndarray:
@@ -50,14 +54,14 @@ def bundles(where: Path, *, quick: bool) -> list[Base]:
     kinds: dict[str, Any] = {
         "whole": HETMM(sheets=None),
         "prototypes": HETMM(sheets=2, selection="pts", precision="float16"),
-        "free": HETMM(sheets=3, **FREE),
+        "free": HETMM(sheets=3, **FREE, **RAW),
     }
     if not quick:
         kinds["augmented"] = HETMM(sheets=2, augment=("flip-h",), levels=(2,), **one_level())
         kinds["network"] = HETMM(
             backbone="random:mobilenetv3_small_050", levels=(1,), **one_level()
         )
-        kinds["chosen"] = HETMM(sheets=None, windows="auto")
+        kinds["anywhere"] = HETMM(sheets=None, windows="global", components=8, vectors=200)
         kinds["tfanet"] = TFANet(calibration_share=0.5, **TINY_NET)
     made = [_made(where, name, detector) for name, detector in kinds.items()]
     if not quick:
@@ -67,7 +71,10 @@ def bundles(where: Path, *, quick: bool) -> list[Base]:
 
 def one_level() -> dict[str, Any]:
     """HETMM's settings for a single level."""
-    return {"forward": (5,), "backward": (3,), "alpha": (0.5,), "level_weights": (1.0,)}
+    return {
+        "windows": "manual", "forward": (5,), "backward": (3,), "alpha": (0.5,),
+        "level_weights": (1.0,),
+    }  # fmt: skip
 
 
 def _exported(where: Path, folder: Path) -> Base:

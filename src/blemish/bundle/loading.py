@@ -17,7 +17,9 @@ from blemish.errors import BlemishError, BundleError, MissingExtraError
 # View pixels a side of a feature map's pixel: no network shrinks further, so a larger view is a lie
 # that would cost memory before the maps are found not to fit.
 LARGEST_STRIDE = 64
-_LEVEL = re.compile(r"(|tile[0-9]+\.)level([0-9]+)")  # a tile's name leads where there are tiles
+_LEVEL = re.compile(
+    r"(|tile[0-9]+\.)level([0-9]+(?:-free)?)"
+)  # a tile's name leads where there are tiles
 _SHOWN = 200  # characters of another package's message
 
 

@@ -11,8 +11,9 @@ from blemish.detectors import Laps
 from blemish.errors import BundleError
 from blemish.imaging import Raster, TiledView, View, measured
 from blemish.inspector.snapshot import Snapshot
-from blemish.verdict import Inspection, find_regions, judge
+from blemish.verdict import Inspection, Region, find_regions, judge
 
+SHOWN = 0.01  # of a map: what is outlined of a part that fails without a peak
 NOTHING_SEEN = "nothing of what counts is in the image"
 
 
@@ -38,11 +39,15 @@ def inspected(now: Snapshot, raster: Raster, view: View | TiledView, laps: Laps)
         templates = now.manifest.templates
         return [None if index is None else templates[index].id for index in template_at(points)]
 
-    regions = (
-        find_regions(anomaly_map, now.calibration.region_level(score), place=seen, nearest=nearest)
-        if now.calibration is not None
-        else ()
-    )
+    regions: tuple[Region, ...] = ()
+    if now.calibration is not None:
+        level = now.calibration.region_level(score)
+        regions = find_regions(anomaly_map, level, place=seen, nearest=nearest)
+        if not regions and judged.verdict != "pass" and problem is None:
+            # A wide and faint defect makes no peak: then the highest part of the map shows where.
+            counted = anomaly_map if inside is None else anomaly_map[inside]
+            level = float(np.quantile(counted, 1 - SHOWN))
+            regions = find_regions(anomaly_map, level, place=seen, nearest=nearest)
     # Tiles lie one below the other, their mask as in the image: there all is measured.
     fits = seen.inside is not None and seen.inside.shape == seen.pixels.shape[:2]
     measures = measured(seen.pixels, seen.inside if fits else None)

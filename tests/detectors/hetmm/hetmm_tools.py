@@ -25,6 +25,10 @@ Integers = npt.NDArray[np.int32]
 # Products of unit vectors of a few channels, and 1 less them: some roundings of 2^-24 each.
 CLOSE = 1e-6
 
+# Settings by which the map is the levels' weighted distances, and the score its maximum: for what
+# is told of matching itself, not of how good parts vary. Windows alone unless a test says more.
+RAW: dict[str, Any] = {"windows": "manual", "normalise": False, "statistic": "max"}
+
 
 def unit(*shape: int, seed: int = 0) -> Floats:
     """Random unit vectors [N, C, ...] along the second axis."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hetmm_tools import fitted_with
+from hetmm_tools import RAW, fitted_with
 
 from blemish.detectors import HETMM, parse_settings
 from blemish.errors import ParameterError
@@ -75,8 +75,8 @@ def test_copies_of_images_lie_in_a_row(good_images: list[np.ndarray]) -> None:
 def test_a_flipped_part_is_known_only_to_flipped_templates(good_images: list[np.ndarray]) -> None:
     """With `flip-h` the mirror image of a template scores nothing; without, it is an anomaly."""
     mirrored = [np.ascontiguousarray(good_images[0][:, ::-1])]
-    plain = fitted_with(good_images[:3], sheets=None)
-    doubled = fitted_with(good_images[:3], sheets=None, augment="flip-h")
+    plain = fitted_with(good_images[:3], sheets=None, **RAW)
+    doubled = fitted_with(good_images[:3], sheets=None, augment="flip-h", **RAW)
     assert float(plain.maps(mirrored).max()) > 0.01
     assert float(doubled.maps(mirrored).max()) < 1e-4
 
@@ -86,15 +86,14 @@ def test_leaving_one_out_leaves_out_all_its_copies(
     position: int, good_images: list[np.ndarray]
 ) -> None:
     """Calibration matches a template with the copies of the other images only."""
-    fitted = fitted_with(good_images[:3], sheets=None, augment=("shift", "rotate"))
+    options = {"sheets": None, "augment": ("shift", "rotate"), **RAW}
+    fitted = fitted_with(good_images[:3], **options)
     left_out = next(fitted.calibration_maps(good_images[:3], [position], [position]))
     assert float(left_out.max()) > 0.001
     for others in (
         fitted.removed([position]),
         fitted_with(
-            [image for index, image in enumerate(good_images[:3]) if index != position],
-            sheets=None,
-            augment=("shift", "rotate"),
+            [image for index, image in enumerate(good_images[:3]) if index != position], **options
         ),
     ):
         expected = others.maps([good_images[position]])
@@ -103,8 +102,8 @@ def test_leaving_one_out_leaves_out_all_its_copies(
 
 def test_copies_only_lower_the_map(good_images: list[np.ndarray]) -> None:
     """More sheets can only find nearer neighbours; `sheets` still counts images, kept whole."""
-    plain = fitted_with(good_images[:5], sheets=2, selection="spaced")
-    more = fitted_with(good_images[:5], sheets=2, augment=("rotate", "shift"))
+    plain = fitted_with(good_images[:5], sheets=2, selection="spaced", **RAW)
+    more = fitted_with(good_images[:5], sheets=2, augment=("rotate", "shift"), **RAW)
     assert plain.templates_ == more.templates_ == [0, 4]
     assert more.sets_[0].vectors.shape[2] == 2 * 8
     assert (more.maps(good_images[8:]) <= plain.maps(good_images[8:]) + 1e-5).all()
@@ -112,7 +111,7 @@ def test_copies_only_lower_the_map(good_images: list[np.ndarray]) -> None:
 
 def test_an_added_image_comes_and_goes_with_its_copies(good_images: list[np.ndarray]) -> None:
     """An update adds the copies too; removed again, the maps are those of before, to the bit."""
-    fitted = fitted_with(good_images[:3], sheets=None, augment=("flip-h",))
+    fitted = fitted_with(good_images[:3], sheets=None, augment=("flip-h",), **RAW)
     mirrored = [np.ascontiguousarray(good_images[5][:, ::-1])]
     before = fitted.maps(mirrored)
     more = fitted.added(fitted.sheets_of(good_images, [4, 5]), 2)
@@ -128,7 +127,7 @@ def test_augmented_templates_survive_the_bundle(parts: Path, tmp_path: Path) -> 
     inspector.save(tmp_path / "part.blemish")
     loaded = Inspector.load(tmp_path / "part.blemish", device="cpu")
     assert loaded.inspect(images[1]).score == inspector.inspect(images[1]).score
-    assert len(loaded.templates) == 3
+    assert len(loaded.templates) == 4  # location-free vectors come from every image
 
 
 class Counted(Sequence[Any]):
@@ -145,11 +144,23 @@ class Counted(Sequence[Any]):
         return self.images[index]
 
 
-def test_an_image_is_read_once_for_all_its_copies(good_images: list[np.ndarray]) -> None:
+@pytest.mark.parametrize(
+    ("options", "times"),
+    [
+        (RAW, 1),
+        ({"windows": "manual"}, 2),  # last, good parts are measured
+        ({"components": 4}, 4),  # and those of two levels are found first
+    ],
+    ids=["raw", "measured", "components"],
+)
+def test_an_image_is_read_once_for_all_its_copies(
+    options: dict[str, Any], times: int, good_images: list[np.ndarray]
+) -> None:
     """Decoding is the slow part: copies are made of the same pixels, in `fit` and in updates."""
     images = Counted(good_images[:4])
-    fitted = fitted_with(images, sheets=None, augment=("rotate", "flip-h"))
-    assert images.read == {0: 2, 1: 1, 2: 1, 3: 1}  # the first one's size is looked at before
+    fitted = fitted_with(images, sheets=None, augment=("rotate", "flip-h"), **options)
+    # The first one's size is looked at before.
+    assert images.read == {0: times + 1, 1: times, 2: times, 3: times}
     images.read.clear()
     fitted.sheets_of(images, [1, 3])
     assert images.read == {1: 1, 3: 1}

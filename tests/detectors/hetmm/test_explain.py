@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hetmm_tools import CLOSE, fitted_with, near, sheets_in
+from hetmm_tools import CLOSE, RAW, fitted_with, near, sheets_in
 
 from blemish.detectors import HETMM
 from blemish.detectors.hetmm.explain import PATCH, find_witnesses, peak
@@ -15,7 +15,7 @@ from blemish.imaging.contact import below, beside, captioned, contact_sheet
 @pytest.fixture(scope="module")
 def fitted(good_images: list[np.ndarray]) -> HETMM:
     """Four templates, no smoothing, no pooling: a corner of the view is one of every level."""
-    return fitted_with(good_images[:4], sheets=None, sigma=0.0, pool=(1, 1, 1))
+    return fitted_with(good_images[:4], sheets=None, sigma=0.0, pool=(1, 1, 1), **RAW)
 
 
 def test_shares_add_up_to_the_map(fitted: HETMM, good_images: list[np.ndarray]) -> None:
@@ -26,6 +26,25 @@ def test_shares_add_up_to_the_map(fitted: HETMM, good_images: list[np.ndarray]) 
     for (x, y), witnesses in zip(corners, found, strict=True):
         total = sum(witness.share for witness in witnesses)
         assert total == pytest.approx(float(values[y, x]), abs=1e-5)
+
+
+@pytest.mark.parametrize("images", [3, 6])
+def test_shares_add_up_to_the_normalised_map(images: int, good_images: list[np.ndarray]) -> None:
+    """By the default they are in the map's units; what is usual at the place is taken off them."""
+    made = fitted_with(good_images[:images], sheets=None, sigma=0.0)
+    features, values = made.features(good_images[7]), made.maps(good_images[7:8])[0]
+    usual = np.zeros((1, 1))
+    if images > 3:  # of fewer nothing is measured
+        assert made.normalisation_ is not None
+        mean, deviation = made.normalisation_.moments
+        usual = (mean / deviation).sum(axis=0)
+    else:
+        assert made.normalisation_ is None
+    for x, y in [(0, 0), (63, 0), (0, 63), (63, 63)]:
+        (witnesses,) = find_witnesses(made, features, [(x, y)])
+        assert {w.direction for w in witnesses} == {"forward", "backward", "anywhere"}
+        total = sum(w.share for w in witnesses) - usual[-(y > 0), -(x > 0)]
+        assert total == pytest.approx(float(values[y, x]), abs=1e-3)
 
 
 def test_witnesses_are_what_a_brute_force_search_finds(
@@ -74,7 +93,7 @@ def test_a_template_is_its_own_witness(fitted: HETMM, good_images: list[np.ndarr
 def test_a_moved_part_is_found_where_it_was(good_images: list[np.ndarray]) -> None:
     """Shifted by one cell of level 1, the best template pixel lies one cell away."""
     detector = fitted_with(
-        good_images[:1], sheets=None, levels=(1,), pool=(1,), forward=(5,), backward=(5,)
+        good_images[:1], sheets=None, levels=(1,), pool=(1,), forward=(5,), backward=(5,), **RAW
     )
     moved = np.roll(good_images[0], 4, axis=1)
     (witnesses,) = find_witnesses(detector, detector.features(moved), [(34, 29)])
@@ -88,7 +107,7 @@ def test_a_flipped_copy_is_named_and_traced_back(
     position: int, good_images: list[np.ndarray]
 ) -> None:
     """A mirrored template's witness is its flipped copy, one that was added later too."""
-    detector = fitted_with(good_images[:2], sheets=None, augment=("flip-h",))
+    detector = fitted_with(good_images[:2], sheets=None, augment=("flip-h",), **RAW)
     detector = detector.added(detector.sheets_of(good_images, [2]), 1)
     mirrored = np.ascontiguousarray(good_images[position][:, ::-1])
     (witnesses,) = find_witnesses(detector, detector.features(mirrored), [(17, 30)])
@@ -98,7 +117,7 @@ def test_a_flipped_copy_is_named_and_traced_back(
 
 def test_prototypes_name_the_image_they_come_from(good_images: list[np.ndarray]) -> None:
     """Chosen pixel by pixel, a vector still tells which image it is of."""
-    detector = fitted_with(good_images[:6], sheets=3, pool=(1, 1, 1))
+    detector = fitted_with(good_images[:6], sheets=3, pool=(1, 1, 1), **RAW)
     for position in range(6):
         features = detector.features(good_images[position])
         ((*_, witness, _),) = find_witnesses(detector, features, [(40, 30)])  # level 3, forward
@@ -112,7 +131,7 @@ def test_prototypes_name_the_image_they_come_from(good_images: list[np.ndarray])
 def test_a_direction_without_weight_has_no_witness(good_images: list[np.ndarray]) -> None:
     """What does not count in the map is not shown as a reason for it."""
     detector = fitted_with(
-        good_images[:3], sheets=2, alpha=(1.0, 0.0, 0.3), level_weights=(1.0, 1.0, 0.0)
+        good_images[:3], sheets=2, alpha=(1.0, 0.0, 0.3), level_weights=(1.0, 1.0, 0.0), **RAW
     )
     (witnesses,) = find_witnesses(detector, detector.features(good_images[5]), [(5, 5)])
     assert [(w.level, w.direction) for w in witnesses] == [(1, "forward"), (2, "backward")]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hetmm_tools import (
     CLOSE,
+    RAW,
     backward_by_loops,
     fitted_with,
     forward_by_loops,
@@ -20,6 +21,7 @@ from blemish.bundle import BackboneRecord
 from blemish.detectors import HETMM
 from blemish.detectors.base import Laps
 from blemish.detectors.hetmm.restoring import restore_sets
+from blemish.detectors.hetmm.templates import FreeSet, TemplateSet
 from blemish.detectors.maps import enlarge
 from blemish.errors import (
     BundleError,
@@ -37,20 +39,22 @@ def restored(made: HETMM, memory: int | None = None) -> HETMM:
     record, files = made.graphs()
     assert record is not None
     sets = restore_sets(record.levels, made.state()["templates"], "here", memory)
-    return HETMM.restored(
-        made.parameters(), made.learned(), record, made.backbone_record,
+    again = HETMM.restored(
+        made.parameters(), record, made.backbone_record,
         OnnxSession(files["features.onnx"], "here"), files, sets, made.templates, "cpu",
     )  # fmt: skip
+    measured = made.state().get("measurement")
+    return again if measured is None else again.with_measurement(measured, "here")
 
 
 def test_map_is_the_weighted_sum_of_levels(good_images: list[np.ndarray]) -> None:
     """S = sum_l lambda_l (alpha_l F_l + (1 - alpha_l) B_l), each level enlarged and smoothed."""
     detector = fitted_with(
         good_images[:5], sheets=4, selection="spaced", alpha=(0.2, 0.5, 1.0),
-        level_weights=(1.0, 0.25, 2.0), forward=(5, 3, 1), backward=(3, 3, 3),
+        level_weights=(1.0, 0.25, 2.0), forward=(5, 3, 1), backward=(3, 3, 3), **RAW,
     )  # fmt: skip
     expected = np.zeros((64, 64))
-    config = detector.searched
+    config = detector.config.resolved()
     for index, features in enumerate(detector.features(good_images[7])):
         own = detector.sets_[index]
         sheets = sheets_in(own.vectors, own.level.height, own.level.width)
@@ -75,14 +79,20 @@ def test_features_are_unit_vectors_and_templates_are_features(
     for index, own in enumerate(detector.sets_):
         features = np.stack([detector.features(image)[index] for image in good_images[:3]])
         np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=CLOSE)
-        sheets = sheets_in(own.vectors, own.level.height, own.level.width)
-        np.testing.assert_array_equal(sheets, features)
+        if isinstance(own, TemplateSet):
+            sheets = sheets_in(own.vectors, own.level.height, own.level.width)
+            np.testing.assert_array_equal(sheets, features)
+        else:
+            assert isinstance(own, FreeSet)
+            np.testing.assert_array_equal(
+                own.vectors[:, :-1], np.concatenate(own.reduced(features))
+            )
 
 
 def test_pooled_levels_are_averages_of_the_finer_ones(good_images: list[np.ndarray]) -> None:
     """`pool` averages a level's raw features over squares of pixels before they become units."""
-    plain = fitted_with(good_images[:2], levels=(1,), pool=(1,))
-    pooled = fitted_with(good_images[:2], levels=(1,), pool=(2,))
+    plain = fitted_with(good_images[:2], levels=(1,), pool=(1,), **RAW)
+    pooled = fitted_with(good_images[:2], levels=(1,), pool=(2,), **RAW)
     assert plain.features(good_images[3])[0].shape == (8, 16, 16)
     assert pooled.features(good_images[3])[0].shape == (8, 8, 8)
     assert (pooled.sets_[0].level.height, pooled.sets_[0].level.pool) == (8, 2)
@@ -96,7 +106,7 @@ def test_pooled_levels_are_averages_of_the_finer_ones(good_images: list[np.ndarr
 
 def test_a_template_scores_nothing_and_left_out_something(good_images: list[np.ndarray]) -> None:
     """A template's map is zero among all sheets and positive once its own is left out."""
-    detector = fitted_with(good_images, sheets=None)
+    detector = fitted_with(good_images, sheets=None, **RAW)
     assert float(np.abs(detector.maps(good_images[:3])).max()) < 10 * CLOSE
     left_out = np.concatenate(list(detector.calibration_maps(good_images, [0, 1, 2], [0, 1, 2])))
     assert (left_out.max(axis=(1, 2)) > 0.001).all()
@@ -107,10 +117,11 @@ def test_leaving_out_equals_never_having_seen_it(
     selection: str, good_images: list[np.ndarray]
 ) -> None:
     """A left-out sheet's map is that of a set without it (the features being the same)."""
-    detector = fitted_with(good_images[:5], sheets=None, selection=selection)
+    options = {"sheets": None, "selection": selection, **RAW}
+    detector = fitted_with(good_images[:5], **options)
     (left_out,) = detector.calibration_maps(good_images, [2], [2])
     rest = [image for index, image in enumerate(good_images[:5]) if index != 2]
-    expected = fitted_with(rest, sheets=None, selection=selection).maps([good_images[2]])
+    expected = fitted_with(rest, **options).maps([good_images[2]])
     np.testing.assert_allclose(left_out, expected, atol=1e-5, rtol=0)
 
 
@@ -125,9 +136,10 @@ def test_good_images_that_are_no_templates_are_scored_as_they_are(
 
 def test_one_template_cannot_be_left_out(good_images: list[np.ndarray]) -> None:
     """With a single sheet nothing would remain to match with, and the error says so."""
-    detector = fitted_with(good_images, sheets=1, selection="spaced")
-    with pytest.raises(NoImagesError, match="needs at least 2"):
-        list(detector.calibration_maps(good_images, [0], [0]))
+    one_sheet = fitted_with(good_images, sheets=1, selection="spaced", **RAW)
+    for detector in (one_sheet, fitted_with(good_images[:1])):
+        with pytest.raises(NoImagesError, match="needs at least 2"):
+            list(detector.calibration_maps(good_images, [0], [0]))
 
 
 def test_images_do_not_mix(good_images: list[np.ndarray]) -> None:
@@ -159,7 +171,7 @@ def test_added_then_removed_is_what_was_before(
     selection: str, good_images: list[np.ndarray]
 ) -> None:
     """A hot update makes another detector, which knows the new parts until they go again."""
-    detector = fitted_with(good_images[:5], sheets=3, selection=selection)
+    detector = fitted_with(good_images[:5], sheets=3, selection=selection, **RAW)
     probes, before = good_images[7:9], detector.maps(good_images[7:9])
     first = detector.templates
     more = detector.added(detector.sheets_of(good_images, [7, 8]), 2)
@@ -207,7 +219,7 @@ def test_sheets_that_do_not_fit_are_refused(good_images: list[np.ndarray]) -> No
     [
         {},
         {"selection": "spaced", "precision": "float16"},
-        {"forward": (5, "map", "map"), "components": 4},
+        {"windows": "global", "components": 4},
         {"levels": (2,), "augment": ("flip-h",)},
     ],
     ids=["prototypes", "float16", "location-free", "augmented"],
@@ -218,6 +230,7 @@ def test_what_is_kept_brings_every_bit_back(
 ) -> None:
     """Maps, those with a template left out, and updates are equal after a bundle."""
     made = fitted_with(good_images[:5], sheets=3, **settings)
+    assert made.normalisation_ is not None
     again = restored(made, memory)
     probe = good_images[8:9]
     np.testing.assert_array_equal(again.maps(probe), made.maps(probe))
@@ -261,7 +274,7 @@ def test_views_need_not_be_square(shape: tuple[int, int]) -> None:
     """Height and width keep their places from the image to the map."""
     rng = np.random.default_rng(0)
     images = [cv2.GaussianBlur(rng.random((*shape, 3), np.float32), (0, 0), 3) for _ in range(4)]
-    detector = fitted_with(images[:3], sheets=None, sigma=0.0)
+    detector = fitted_with(images[:3], sheets=None, sigma=0.0, **RAW)
     assert float(np.abs(detector.maps(images[:1])).max()) < 10 * CLOSE
     flawed = images[0].copy()
     flawed[32:40, 8:16] = (1, 0, 1)

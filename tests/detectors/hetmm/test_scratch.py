@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hetmm_tools import Floats, by_pixel, fitted_with, level_of, matcher, sheet_set, unit
+from hetmm_tools import RAW, Floats, by_pixel, fitted_with, level_of, matcher, sheet_set, unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -184,7 +184,7 @@ def test_a_limited_detector_gives_the_same_maps(
     selection: str, good_images: list[np.ndarray]
 ) -> None:
     """Fitted under a limit it exceeds, a detector's maps are those of one without a limit."""
-    options = {"sheets": 5, "selection": selection}
+    options = {"sheets": 5, "selection": selection, **RAW}
     free = fitted_with(good_images[:8], **options)
     limited = fitted_with(good_images[:8], memory=3, **options)
     assert all(isinstance(own.vectors, ScratchVectors) for own in limited.sets_)
@@ -196,6 +196,19 @@ def test_a_limited_detector_gives_the_same_maps(
     np.testing.assert_array_equal(
         more.removed([8 if selection == "kcenter" else 5]).maps(probe), free.maps(probe)
     )
+
+
+@pytest.mark.usefixtures("tiny_limits")
+def test_a_limited_detector_measures_the_same(good_images: list[np.ndarray]) -> None:
+    """Under the default settings too: sheets lie in a file, and what was measured is the same."""
+    free, limited = (fitted_with(good_images[:8], sheets=5, memory=m) for m in (None, 3))
+    assert [isinstance(own.vectors, ScratchVectors) for own in limited.sets_] == [
+        own.level.kind == "sheets" for own in limited.sets_
+    ]
+    probe = good_images[9:]
+    np.testing.assert_array_equal(limited.maps(probe), free.maps(probe))
+    more = limited.added(limited.sheets_of(probe, [0]), 1)
+    np.testing.assert_array_equal(more.removed([8]).maps(probe), free.maps(probe))
 
 
 # VmHWM is this process's own peak; getrusage's is inherited from the one that started it.
@@ -217,10 +230,12 @@ def peak():
 def band(count):
     return lambda start, stop: rng.standard_normal((stop - start, 64, count), np.float32)
 warm = TemplateSet(level, vectors.make_vectors((4096, 64, 16), band(16), 8 << 20), None, 8 << 20)
-warm.extended(rng.standard_normal((1, 64, 64, 64)), np.array([16])).distances(matcher, query)
+more = rng.standard_normal((1, 64, 64, 64))
+warm.extended(more, np.array([16])).distances(matcher, query)
 before = peak()
 own = TemplateSet(level, vectors.make_vectors((4096, 64, 200), band(200), 8 << 20), None, 8 << 20)
-own.extended(rng.standard_normal((1, 64, 64, 64)), np.array([200])).distances(matcher, query)
+more = rng.standard_normal((1, 64, 64, 64))
+own.extended(more, np.array([200])).distances(matcher, query)
 print(peak() - before)
 """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hetmm_tools import CLOSE, fitted_with, sheets_in
+from hetmm_tools import CLOSE, RAW, fitted_with, sheets_in
 
 from blemish.detectors import HETMM
 from blemish.detectors.hetmm.selection import METHODS, select
@@ -36,7 +36,7 @@ def test_prototypes_are_those_selected_from_all_images(
     method: str, good_images: list[np.ndarray]
 ) -> None:
     """Each pixel keeps the vectors that `select` takes there, and knows whose they are."""
-    detector = fitted_with(good_images, sheets=4, selection=method)
+    detector = fitted_with(good_images, sheets=4, selection=method, **RAW)
     assert detector.templates_ == list(range(10))
     for index, own in enumerate(detector.sets_):
         assert isinstance(own, TemplateSet)
@@ -53,7 +53,7 @@ def test_prototypes_are_those_selected_from_all_images(
 
 def test_leaving_out_equals_removing(method: str, good_images: list[np.ndarray]) -> None:
     """A template's calibration map is that of the set without it, its prototypes replaced."""
-    detector = fitted_with(good_images, sheets=4, selection=method)
+    detector = fitted_with(good_images, sheets=4, selection=method, **RAW)
     for sample in (0, 7):
         (left_out,) = detector.calibration_maps(good_images, [sample], [sample])
         without = detector.removed([sample]).maps([good_images[sample]])
@@ -63,7 +63,7 @@ def test_leaving_out_equals_removing(method: str, good_images: list[np.ndarray])
 
 def test_an_added_image_is_known_whole(method: str, good_images: list[np.ndarray]) -> None:
     """What is added after selecting scores nothing, and everything as before once it is gone."""
-    detector = fitted_with(good_images[:8], sheets=3, selection=method)
+    detector = fitted_with(good_images[:8], sheets=3, selection=method, **RAW)
     probes = good_images[8:]
     before = detector.maps(probes)
     more = detector.added(detector.sheets_of(good_images, [8, 9]), 2)

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hetmm_tools import fitted_with
+from hetmm_tools import RAW, fitted_with
 
 from blemish.detectors import HETMM, parse_settings
 from blemish.detectors.base import check_settings
 from blemish.detectors.hetmm import HetmmConfig
-from blemish.detectors.hetmm.settings import PRESETS
+from blemish.detectors.hetmm.settings import PRESETS, WHOLE, Branch, LevelDefaults
 from blemish.errors import BlemishError, ParameterError
 
 
@@ -21,12 +21,30 @@ def test_a_preset_fills_in_what_was_not_given(preset: Any) -> None:
     """Each level gets the row of its number; nothing else changes."""
     found = HetmmConfig(preset=preset, sheets=7).resolved()
     rows = [PRESETS[preset][number] for number in (1, 2, 3)]
-    assert found.pool == tuple(row.pool for row in rows)
-    assert found.forward == tuple(row.forward for row in rows)
-    assert found.backward == tuple(row.backward for row in rows)
-    assert found.alpha == tuple(row.alpha for row in rows)
-    assert found.level_weights == tuple(row.weight for row in rows)
-    assert (found.sheets, found.selection, found.on, found.free) == (7, "kcenter", [0, 1, 2], [])
+    for name in LevelDefaults._fields:
+        assert getattr(found, name) == tuple(getattr(row, name) for row in rows)
+    for name, value in WHOLE[preset]._asdict().items():
+        assert getattr(found, name) == value
+    assert (found.sheets, found.selection) == (7, "kcenter")
+
+
+def test_the_default_matches_in_place_and_anywhere() -> None:
+    """Three levels within windows, two of them anywhere too, each with its side and pooling."""
+    found = HetmmConfig().resolved()
+    assert (found.windows, found.normalise, found.statistic) == ("both", True, "tail")
+    assert (found.vectors, found.components) == (8_000, 64)
+    assert found.branches == [
+        Branch(0, False, 0.5, 1, 2), Branch(1, False, 1.0, 1, 1), Branch(2, False, 1.0, 1, 1),
+        Branch(1, True, 1.0, 3, 2), Branch(2, True, 0.5, 3, 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("windows", ["both", "manual", "global"])
+def test_windows_say_where_is_searched(windows: Any) -> None:
+    """`manual` leaves out what is matched anywhere, `global` what is matched in place."""
+    every = HetmmConfig().resolved().branches
+    wanted = {"both": every, "manual": every[:3], "global": every[3:]}[windows]
+    assert HetmmConfig(windows=windows).resolved().branches == wanted
 
 
 def test_the_paper_has_its_own_windows() -> None:
@@ -34,6 +52,9 @@ def test_the_paper_has_its_own_windows() -> None:
     found = HetmmConfig(preset="paper").resolved()
     assert (found.forward, found.backward) == ((13, 9, 7), (3, 5, 3))
     assert (found.pool, found.alpha) == ((1, 1, 1), (0.5, 0.5, 0.3))
+    assert (found.windows, found.normalise, found.statistic) == ("manual", False, "max")
+    assert (found.vectors, found.components) == (50_000, 256)
+    assert [branch.position for branch in found.branches] == [0, 1, 2]
 
 
 def test_what_was_given_goes_before_the_preset() -> None:
@@ -41,6 +62,10 @@ def test_what_was_given_goes_before_the_preset() -> None:
     found = HetmmConfig(preset="paper", forward=(3, 3, 3), pool=[2, 2, 1]).resolved()
     assert (found.forward, found.pool, found.backward) == ((3, 3, 3), [2, 2, 1], (3, 5, 3))
     assert HetmmConfig(preset="paper").parameters()["forward"] is None  # as given
+    mixed = HetmmConfig(preset="paper", windows="both", normalise=True, vectors=9).resolved()
+    assert (mixed.windows, mixed.normalise, mixed.vectors, mixed.components) == (
+        "both", True, 9, 256,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -54,14 +79,18 @@ def test_levels_of_any_number_take_the_nearest_row(
     found = HetmmConfig(levels=levels).resolved()
     assert found.forward == tuple(PRESETS["default"][row].forward for row in rows)
     assert found.pool == tuple(PRESETS["default"][row].pool for row in rows)
-    assert found.on == list(range(len(levels)))
+    assert found.free_pool == tuple(PRESETS["default"][row].free_pool for row in rows)
+    in_place = [branch.position for branch in found.branches if not branch.free]
+    assert in_place == list(range(len(levels)))
 
 
 def test_a_level_that_is_off_forward_is_off_backward() -> None:
-    """Where only forward windows are given, 0 and `map` have no backward direction."""
-    found = HetmmConfig(forward=(5, 0, "map")).resolved()
-    assert found.backward == (3, 0, 0)
-    assert (found.on, found.free) == ([0, 2], [2])
+    """Where only forward windows are given, 0 has no backward direction; anywhere stays."""
+    found = HetmmConfig(forward=(5, 0, 3)).resolved()
+    assert found.backward == (3, 0, 3)
+    assert [(branch.position, branch.free) for branch in found.branches] == [
+        (0, False), (2, False), (1, True), (2, True),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -87,8 +116,10 @@ def test_only_what_counts_is_matched(
 
 def test_a_level_without_weight_is_off() -> None:
     """It is neither matched nor learned."""
-    config = HetmmConfig(level_weights=(1.0, 0.0, 0.5)).resolved()
-    assert config.on == [0, 2]
+    config = HetmmConfig(level_weights=(1.0, 0.0, 0.5), free_weights=(0.0, 0.0, 2.0)).resolved()
+    assert [(branch.position, branch.free, branch.weight) for branch in config.branches] == [
+        (0, False, 1.0), (2, False, 0.5), (2, True, 2.0),
+    ]  # fmt: skip
 
 
 REFUSED = [
@@ -102,13 +133,21 @@ REFUSED = [
     ({"pool": (0, 1, 1)}, r"pool is \[0, 1, 1\]; each value is at least 1"),
     ({"forward": (13, 8, 7)}, "the forward window is 8; windows are odd"),
     ({"backward": (3, -1, 3)}, "the backward window is -1; windows are odd"),
-    ({"forward": (5, 5, "map"), "backward": (3, 3, 3)}, "no backward direction: give 0, not 3"),
-    ({"forward": (0, 0, 0), "backward": (0, 0, 0)}, "all levels are off"),
-    ({"level_weights": (0.0, 0.0, 0.0)}, "all levels are off"),
+    ({"windows": "manual", "forward": (0, 0, 0)}, "all levels are off"),
+    ({"windows": "manual", "level_weights": (0.0, 0.0, 0.0)}, "all levels are off"),
+    ({"windows": "global", "free_weights": (0.0, 0.0, 0.0)}, "all levels are off"),
+    ({"level_weights": (0.0,) * 3, "free_weights": (0.0,) * 3}, "all levels are off"),
+    ({"free_weights": (1.0,)}, "free_weights has 1 values for 3 levels"),
+    ({"free_weights": (1.0, -0.5, 0.5)}, "free_weights is"),
+    ({"free_weights": (1.0, float("nan"), 0.5)}, "free_weights is"),
+    ({"free_pool": (1, 1)}, "free_pool has 2 values for 3 levels"),
+    ({"free_pool": (1, 0, 1)}, r"free_pool is \[1, 0, 1\]; each value is at least 1"),
+    ({"free_average": 4}, "free_average is 4; it is an odd whole number of pixels"),
+    ({"statistic": "mean"}, "statistic is 'mean'; it must be one of tail, max"),
     ({"level_weights": (1.0, -0.5, 0.5)}, "level_weights is"),
     ({"level_weights": (1.0, float("nan"), 0.5)}, "level_weights is"),
     ({"level_weights": (1.0, float("inf"), 0.5)}, "level_weights is"),
-    ({"windows": "some"}, "windows is 'some'; it must be given or auto"),
+    ({"windows": "some"}, "windows is 'some'; it must be one of both, manual, global"),
     ({"alpha": (0.5, 0.5, 1.5)}, "each value lies between 0 and 1"),
     ({"alpha": (0.5, float("nan"), 0.5)}, "each value lies between 0 and 1"),
     ({"sheets": 0}, "sheets is 0; it must be at least 1"),
@@ -174,7 +213,9 @@ def test_settings_are_kept_as_they_were_given() -> None:
         ("sigma=2.5", 2.5),
         ("level-weights=1,0.5,0.5", (1, 0.5, 0.5)),
         ("forward=[5, 3, 3]", [5, 3, 3]),
-        ("forward=5,3,map", (5, 3, "map")),
+        ("free_weights=1,0,0.5", (1, 0, 0.5)),
+        ("windows=global", "global"),
+        ("normalise=false", False),
         ("preset=paper", "paper"),
         ('taps="post"', "post"),
         (" taps = post ", "post"),
@@ -200,7 +241,8 @@ def test_bad_settings() -> None:
     "setting",
     [
         "sheets=many", "forward=13", "sigma=[]", "forward=a,b,c", "backbone=3", "sheets=1.5",
-        "preset=best", "precision=bfloat16", "selection=best", "levels=1",
+        "preset=best", "windows=auto", "statistic=std", "forward=5,3,map", "precision=bfloat16",
+        "selection=best", "levels=1",
     ],
 )  # fmt: skip
 def test_settings_of_the_wrong_kind(setting: str) -> None:
@@ -212,7 +254,7 @@ def test_settings_of_the_wrong_kind(setting: str) -> None:
 @pytest.mark.parametrize("levels", [(1,), (2, 3), (1, 2, 3)])
 def test_any_levels_can_be_matched(levels: tuple[int, ...], good_images: list[np.ndarray]) -> None:
     """A detector of one, two or three levels has their sets, and finds what it knows."""
-    detector = fitted_with(good_images[:3], levels=levels)
+    detector = fitted_with(good_images[:3], levels=levels, **RAW)
     assert [own.level.number for own in detector.sets_] == list(levels)
     assert float(np.abs(detector.maps(good_images[:1])).max()) < 1e-5
     assert float(detector.maps(good_images[5:6]).max()) > 0.001

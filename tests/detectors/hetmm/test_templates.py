@@ -271,8 +271,9 @@ def test_state_brings_every_bit_back(dtype: str, memory: int | None, kind: str) 
         made = sheet_set(every, selected(4, 6) if kind == "prototypes" else None, dtype=dtype)
     else:
         made = free_set(every, np.eye(C, 4, dtype=np.float32) if kind == "reduced" else None, dtype)
-    state = {f"{name}1": values for name, values in made.state().items()}
-    assert state["level1"].dtype == dtype
+    key = "1" if kind in ("sheets", "prototypes") else "1-free"
+    state = {f"{name}{key}": values for name, values in made.state().items()}
+    assert state[f"level{key}"].dtype == dtype
     (again,) = restore_sets([made.level], state, "here", memory)
     for without in (-1, 2):
         found = distances(again, query, without)
@@ -337,6 +338,7 @@ def test_vectors_that_do_not_fit_the_graph_are_refused(change: dict[str, Any]) -
 def test_a_missing_tensor_is_named(kind: str, missing: str) -> None:
     """A bundle without one of a level's tensors says which."""
     made = sheet_set(sheets(2)) if kind == "sheets" else free_set(sheets(2))
-    state = {f"{name}1": value for name, value in made.state().items() if name != missing}
-    with pytest.raises(BundleError, match=rf"here has no '{missing}1'; fit again"):
+    key = "1" if kind == "sheets" else "1-free"
+    state = {f"{name}{key}": value for name, value in made.state().items() if name != missing}
+    with pytest.raises(BundleError, match=rf"here has no '{missing}{key}'; fit again"):
         restore_sets([made.level], state, "here", None)

@@ -279,7 +279,7 @@ class HETMM(GraphDetector):
         ):
             raise BundleError("sheets that were added do not fit the levels that are matched")
         sets = [
-            each.extended(sheets[name], numbers, self._matcher)
+            each.extended(sheets[name], numbers)
             for name, each in zip(names, self.sets_, strict=True)
         ]
         return self._with(sets, first + samples)

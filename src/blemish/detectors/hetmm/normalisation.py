@@ -26,8 +26,8 @@ Integers = npt.NDArray[np.int32]
 
 LEAST = 4  # parts: of fewer nothing can be said
 SMOOTHING = 1 / 16  # of the grid's side: sigma of the Gaussian over mean and variance
-PRIOR = 30  # parts that are taken to have the median variance, beside those measured
-FLOOR = 0.3  # of the median deviation: where nothing ever varies, noise must not scream
+PRIOR = 30  # parts that are taken to have the median variance, beside those measured: where
+# nothing ever varies, noise must not scream
 NEIGHBOURS = 3  # of other images, whose mean distance is a template's radius
 TAILS = (0.01, 0.1)  # shares of a map whose mean is, with the maximum, its score
 _RUN = 512  # vectors compared at a time
@@ -55,7 +55,7 @@ class Normalisation:
         Of a `sample` that was measured, `maps` must be those without itself: m and s are then of
         the others alone, as they would be had it come later.
         """
-        if sample not in self.samples:
+        if sample < 0 or sample not in self.samples:
             mean, deviation = self.moments
         else:
             own = maps.astype(np.float64)
@@ -111,8 +111,7 @@ def _moments(sums: Doubles, squares: Doubles, count: int) -> tuple[Doubles, Doub
     variance = np.maximum(squares / count - mean**2, 0)
     mean, variance = rows @ mean @ columns, rows @ variance @ columns
     usual = np.median(variance, axis=(1, 2), keepdims=True)
-    shrunk = (count * variance + PRIOR * usual) / (count + PRIOR)
-    deviation = np.sqrt(np.maximum(shrunk, FLOOR**2 * usual))
+    deviation = np.sqrt((count * variance + PRIOR * usual) / (count + PRIOR))
     # Parts that are all alike vary by nothing: their distances are left as they are.
     return mean, np.where(deviation > 1e-6, deviation, 1.0)
 

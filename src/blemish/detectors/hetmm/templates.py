@@ -54,7 +54,7 @@ class LevelTemplates(ABC):
         """
 
     @abstractmethod
-    def extended(self, sheets: Array, samples: Integers, matcher: Matcher) -> Self:
+    def extended(self, sheets: Array, samples: Integers) -> Self:
         """With sheets [N', C, H, W] behind, of `samples` [N']."""
 
     @abstractmethod
@@ -138,7 +138,7 @@ class TemplateSet(LevelTemplates):
             raise CalibrationError(_ALONE)
         return found
 
-    def extended(self, sheets: Array, samples: Integers, matcher: Matcher) -> Self:
+    def extended(self, sheets: Array, samples: Integers) -> Self:
         """See `LevelTemplates.extended`."""
         check_sheets(sheets, self.level)
         pixels, channels, count = self.vectors.shape
@@ -321,11 +321,8 @@ class FreeSet(LevelTemplates):
             raise CalibrationError(_ALONE)
         return (1 - best).reshape(self.level.height, self.level.width)
 
-    def extended(self, sheets: Array, samples: Integers, matcher: Matcher) -> Self:
-        """See `LevelTemplates.extended`: with every vector of the sheets.
-
-        With radii, vectors that lie within the radius of a template bring nothing and are left.
-        """
+    def extended(self, sheets: Array, samples: Integers) -> Self:
+        """See `LevelTemplates.extended`: with every vector of the sheets."""
         check_sheets(sheets, self.level)
         new = self.reduced(sheets)  # (N', P, D)
         pixels = new.shape[1]
@@ -334,9 +331,6 @@ class FreeSet(LevelTemplates):
         sources = samples.repeat(pixels).astype(np.int32)
         vectors = new.reshape(-1, new.shape[2])
         if self.level.radius:
-            queries = np.pad(vectors, ((0, 0), (0, 1)), constant_values=1)
-            news = self._best(matcher, queries) < 1
-            vectors, sources, places = vectors[news], sources[news], places[news]
             known = np.concatenate([self.vectors[:, :-1], vectors])
             told = np.concatenate([self.sources, sources])
             vectors = _with_radii(vectors, radii(known, told, vectors, sources), self.level)
