@@ -226,8 +226,8 @@ def quick_bundle(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported bundle that inspects in milliseconds without PyTorch; tests leave it as it is."""
     one_level: dict[str, Any] = {
         "levels": (2,), "pool": (1,), "forward": (5,), "backward": (3,), "alpha": (0.5,),
-        "level_weights": (1.0,), "windows": "manual", "backbone": "filterbank",
-        "selection": "spaced",
+        "level_weights": (1.0,), "windows": "manual", "normalise": False, "statistic": "max",
+        "backbone": "filterbank", "selection": "spaced",
     }  # fmt: skip
     inspector = Inspector(HETMM(sheets=4, **one_level), size=32, device="cpu")
     inspector.fit(parts / "train" / "good").calibrate(false_alarm_rate=0.1)

@@ -62,7 +62,7 @@ def in_numpy(made: Backbone, pixels: Floats, level: LevelFeatures) -> Floats:
     normal = (pixels - np.float32(made.mean)) / np.float32(made.std)
     planes = np.ascontiguousarray(normal.transpose(2, 0, 1), np.float32)[None]
     maps = made.session.run({made.input: planes})[made.outputs[level.number]][0]
-    maps = averaged(pooled(maps, level.pool), level.average)
+    maps = pooled(averaged(maps, level.average), level.pool)
     return maps / np.maximum(np.linalg.norm(maps, axis=0), 1e-12) if level.unit else maps
 
 

@@ -28,7 +28,7 @@ _MISFITS = (
 
 @dataclass(frozen=True)
 class LevelFeatures:
-    """What is asked of one level: averaged by `pool` each way, then over `average` pixels.
+    """What is asked of one level: averaged over `average` pixels, then by `pool` each way.
 
     With `unit` its vectors have length 1, else that of the network.
     """
@@ -110,14 +110,14 @@ def _after(levels: Sequence[LevelFeatures]) -> Any:
     inputs, outputs = {}, []
     for level in levels:
         value = _raw(level)
-        if level.pool > 1:
-            side = [level.pool, level.pool]
-            value = nodes.add("AveragePool", value, kernel_shape=side, strides=side)
         if level.average > 1:
             value = nodes.add(
                 "AveragePool", value, kernel_shape=[level.average] * 2,
                 pads=[level.average // 2] * 4, count_include_pad=0,
             )  # fmt: skip
+        if level.pool > 1:
+            side = [level.pool, level.pool]
+            value = nodes.add("AveragePool", value, kernel_shape=side, strides=side)
         if level.unit:
             value = nodes.unit(value)
         nodes.add("Identity", nodes.rounded(value, level.dtype), outputs=[level.output])

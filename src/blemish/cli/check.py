@@ -74,5 +74,5 @@ def _lines(bundle: str, found: Any, advice: list[str]) -> list[str]:
         f"  by kind    {kinds}",
     ]
     if advice:
-        lines += ["  Warning: that is little. What would help:", *(f"    - {a}" for a in advice)]
+        lines += ["  That is little; what would help:", *(f"    - {a}" for a in advice)]
     return lines

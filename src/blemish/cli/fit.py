@@ -203,7 +203,7 @@ def _detection(
     lines = [f"finds      {first}", f"passes     {second}"]
     advice = remedies(inspector.snapshot(), progress) if found.poor else []
     if advice:
-        lines.append("Warning: that is little. What would help:")
+        lines.append("That is little; what would help:")
         lines += [f"  - {each}" for each in advice]
     return lines, advice
 
