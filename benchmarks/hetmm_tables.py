@@ -58,10 +58,13 @@ ROWS = (
     Row(ABLATION, "level 2 only", {"level_weights": (0.0, 1.0, 0.0)}),
     Row(ABLATION, "level 3 only", {"level_weights": (0.0, 0.0, 1.0)}),
     Row(ABLATION, "float16", {"precision": "float16"}),
-    Row(ABLATION, "location-free, last level", {"forward": (0, 0, "map"), "backward": OFF}),
+    Row(
+        ABLATION,
+        "location-free, last level",
+        {"windows": "global", "free_weights": (0.0, 0.0, 1.0), "free_average": 1},
+    ),
     Row(SELECTION, "kcenter-60", {"selection": "kcenter"}),
     Row(SELECTION, "pts-60", {"selection": "pts"}),
-    Row(ABLATION, "windows auto", {"windows": "auto"}),
     Row(ABLATION, "taps after the ReLU", {"taps": "post"}),
 )
 

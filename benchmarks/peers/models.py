@@ -41,15 +41,6 @@ MODELS = (
     Model("hetmm-resnet18", "blemish", "HETMM, preset paper", "HETMM", RESNET18, PAPER),
     Model("hetmm-resnet50", "blemish", "HETMM, preset paper", "HETMM", RESNET50, PAPER),
     Model("hetmm-filterbank", "blemish", "HETMM", "HETMM", "filterbank"),
-    Model(
-        "hetmm-auto-efficientnet_lite0",  # for parts and textures without a fixed place
-        "blemish",
-        "HETMM, windows auto",
-        "HETMM",
-        LITE0,
-        {"windows": "auto"},
-        default=False,  # on two cores its trials take minutes
-    ),
     Model("tfanet-resnet18", "blemish", "TFA-Net small", "TFANet", RESNET18),
     Model(
         "patchcore1-efficientnet_lite0",
