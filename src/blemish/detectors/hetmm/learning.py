@@ -16,6 +16,7 @@ from blemish.backbones import Backbone, FilterBank, LevelFeatures, create_backbo
 from blemish.bundle import Level
 from blemish.detectors.base import Images
 from blemish.detectors.hetmm.coreset import k_centre
+from blemish.detectors.hetmm.normalisation import radii
 from blemish.detectors.hetmm.selection import WHOLE_SHEETS, Method, select, whole_sheets
 from blemish.detectors.hetmm.settings import Branch, HetmmConfig
 from blemish.detectors.hetmm.templates import (
@@ -24,6 +25,7 @@ from blemish.detectors.hetmm.templates import (
     LevelTemplates,
     TemplateSet,
     reduced,
+    with_radii,
 )
 from blemish.detectors.hetmm.vectors import (
     MEBIBYTE,
@@ -284,9 +286,10 @@ class _FreeVectors:
             self.asked, "free", self._channels, self._hw,
             weight=self.branch.weight, radius=bool(self.config.normalise),
         )  # fmt: skip
-        return FreeSet.learned(
-            level, self._parts[0], self._sources[0], self._places[0], self._components
-        )
+        vectors, sources, places = self._parts[0], self._sources[0], self._places[0]
+        if level.radius:
+            vectors = with_radii(vectors, radii(vectors, sources, vectors, sources), level)
+        return FreeSet.from_vectors(level, vectors, sources, places, self._components)
 
     def _thin(self) -> None:
         vectors: Floats = np.concatenate(self._parts)

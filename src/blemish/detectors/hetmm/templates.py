@@ -270,20 +270,6 @@ class FreeSet(LevelTemplates):
         return cls(level, np.ascontiguousarray(blocks, np.float32), sources, places, components)
 
     @classmethod
-    def learned(
-        cls,
-        level: Level,
-        vectors: Floats,
-        sources: Integers,
-        places: Array,
-        components: Floats | None,
-    ) -> Self:
-        """Make a set of unit vectors [M, D], whose radii are measured where the level has them."""
-        if level.radius:
-            vectors = _with_radii(vectors, radii(vectors, sources, vectors, sources), level)
-        return cls.from_vectors(level, vectors, sources, places, components)
-
-    @classmethod
     def from_state(cls, level: Level, state: Mapping[str, Array], where: str) -> Self:
         """Take back what `state` gave."""
         vectors, components = state["level"], state.get("components")
@@ -333,7 +319,7 @@ class FreeSet(LevelTemplates):
         if self.level.radius:
             known = np.concatenate([self.vectors[:, :-1], vectors])
             told = np.concatenate([self.sources, sources])
-            vectors = _with_radii(vectors, radii(known, told, vectors, sources), self.level)
+            vectors = with_radii(vectors, radii(known, told, vectors, sources), self.level)
         return self._of(
             np.concatenate([self.vectors, vectors]),
             np.concatenate([self.sources, sources]),
@@ -390,8 +376,8 @@ class FreeSet(LevelTemplates):
         return type(self).from_vectors(self.level, vectors, sources, places, self.components)
 
 
-def _with_radii(vectors: Floats, found: Floats, level: Level) -> Floats:
-    """Vectors [M, D] with their radii [M] as last entry, rounded as they are kept."""
+def with_radii(vectors: Floats, found: Floats, level: Level) -> Floats:
+    """Give vectors [M, D] their radii [M] as last entry, rounded as they are kept: [M, D + 1]."""
     kept = found.astype(level.dtype).astype(np.float32)
     return np.concatenate([vectors, kept[:, None]], axis=1)
 
