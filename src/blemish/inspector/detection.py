@@ -124,10 +124,12 @@ def standing_out(now: Snapshot, progress: Progress = silent) -> list[tuple[str, 
     return sorted((named for named in scores if named[1] > limit), key=lambda named: -named[1])
 
 
-def draw_detection(now: Snapshot, detection: Detection) -> npt.NDArray[np.uint8]:
+def draw_detection(
+    now: Snapshot, detection: Detection, *, words: bool = True
+) -> npt.NDArray[np.uint8]:
     """Draw the share of defects that passed over a good part, place by place: [H, W, 3].
 
-    Red is where most passed; the lines above say what is found.
+    Red is where most passed; with `words` lines above say what is found.
     """
     side = PICTURE
     good = [key for key in now.manifest.good if key in now.pictures]
@@ -140,7 +142,9 @@ def draw_detection(now: Snapshot, detection: Detection) -> npt.NDArray[np.uint8]
     heat = cv2.resize(passed, (side, side), interpolation=cv2.INTER_CUBIC).clip(0, 1)[..., None]
     # From green, where all was found, over yellow to red.
     colour = np.concatenate([np.minimum(1, 2 * heat), np.minimum(1, 2 - 2 * heat), 0 * heat], 2)
-    drawn = np.rint(255 * (0.65 * grey + 0.35 * colour)).astype(np.uint8)
+    drawn: npt.NDArray[np.uint8] = np.rint(255 * (0.65 * grey + 0.35 * colour)).astype(np.uint8)
+    if not words:
+        return drawn
     first, second = detection.summary
     found, _, contrasts = first.partition(" (")
     bands = second.split(", ")

@@ -82,7 +82,7 @@ def get_detection(station: Here, person: Viewer, name: schemas.InspectorName) ->
     found = inspector.detection
     if found is None:
         raise UnknownError(f"what the inspector '{name}' finds was not asked when it was fitted")
-    picture = draw_detection(inspector.snapshot(), found)
+    picture = draw_detection(inspector.snapshot(), found, words=False)
     return Response(encode_png(picture), media_type="image/png")
 
 
