@@ -76,7 +76,7 @@ NUMBERS: list[Any] = [
 ]  # fmt: skip
 # None names a file that the machine needs: tests run as root, and what they test might follow it.
 TEXTS = [
-    "", " ", "a", "0", "none", "map", "auto", "../../outside", "/tmp/blemish-none", "..", "a/b",
+    "", " ", "a", "0", "none", "global", "auto", "../../outside", "/blemish-none/x", "..", "a/b",
     "a\\b", "manifest.json", "versions", "Manifest.JSON", "é\u4e2d", "\x00", "a\nb", "\ud800",
     "x" * 300, "hetmm", "tfanet", "filterbank", "random:vit_giant_patch14_clip_224",
     "resnet18.tv_in1k",
